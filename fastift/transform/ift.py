@@ -1,0 +1,219 @@
+"""Iterative Feature Transformation (Chiu and Gurari, ECCV 2020), on moments: every map is found among C x C matrices.
+
+The gradient of the paper's objective (eq. 2) only multiplies the features from the left, so the k-th iterate is A_k F_c with
+
+    A <- A - lr [2 (A - anchor) + (4 lam / n) (A G A^T - S) A],      A_0 = anchor = I,   G = F_c F_c^T / n,   S = F_s F_s^T / m
+
+`ift` runs that with the paper's fixed step, `ift_scale_free` with a step that cannot diverge, and `ift_loop` runs the paper's
+own loop on all n pixels: slow, and the reference that the other two are held to.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .._precision import full_precision
+from ..affine import Affine
+from ..errors import DivergenceError, InvalidInputError
+from ..moments import Moments
+
+__all__ = ["ift", "ift_scale_free", "ift_loop", "gram_distance", "largest_stable_lam"]
+
+N_UPD_FULL = 200
+"""Updates that strength 1 stands for in scale-free mode."""
+
+STRENGTH_CURVE = 7.3
+"""Updates grow as expm1(STRENGTH_CURVE * strength): strength 0.5 is 5 of 200, and equal steps of the dial look equal."""
+
+
+@full_precision
+def ift(
+    content: Moments,
+    style: Moments,
+    *,
+    lam: float,
+    lr: float = 0.01,
+    n_upd: int = 15,
+    n_iter: int = 1,
+    n: float | None = None,
+) -> Affine:
+    """The paper's iteration with its fixed step, collapsed to C x C (eq. 2): n_iter anchors, n_upd updates for each.
+
+    content and style are Moments of C channels (batches of equal size, or one style for all). n is the pixel count in
+    4 lam / n, by default the content's own. The step is stable while 4 lr lam / n * sigma_max stays below about 1; past that
+    DivergenceError names the largest stable lam. (Inside torch.compile that test is left out: it would need the host.)
+    """
+    _check_pair("fastift.ift", content, style)
+    _check_step("fastift.ift", lam, lr, n_upd, n_iter)
+    gram, target = _common(content.gram, style.gram)
+    pixels = content.n.to(gram) if n is None else torch.full_like(content.n, float(n), dtype=gram.dtype)
+    step = (4 * lr * lam / pixels)[:, None, None]
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+    a = eye
+    for _ in range(n_iter):
+        anchor = a
+        for _ in range(n_upd):
+            a = a - 2 * lr * (a - anchor) - step * ((a @ gram @ a.mT - target) @ a)
+    if not torch.compiler.is_compiling():
+        _refuse_divergence("fastift.ift", a, gram, target, lam, lr, pixels)
+    return Affine(a, torch.zeros_like(content.mean, dtype=gram.dtype))
+
+
+@full_precision
+def ift_scale_free(
+    content: Moments,
+    style: Moments,
+    *,
+    strength: float = 1.0,
+    kappa: float = 0.5,
+    n_upd: int = N_UPD_FULL,
+    eps: float = 1e-4,
+) -> Affine:
+    """IFT whose step is kappa / max(sigma_max(G), sigma_max(S)): no scale of the features and no image size can break it.
+
+    strength in [0, 1] is the one dial: it says how much of the n_upd updates is done, the last one in part, on an
+    exponential scale. 0 is exactly the identity; the Gram distance falls monotonically with it; and since Grams are means over
+    pixels, the same strength does the same at every resolution. The paper's pull to the content, 2 % a step, is left out:
+    stopping the style flow early is the stronger leash (and the only one that is monotone).
+
+    eps is a floor under the content's eigenvalues, relative to its largest. Where the content has no energy (dead channels,
+    constant pictures, fewer pixels than channels) nothing would ever stop the map from growing: without the floor it overflows.
+    """
+    _check_pair("fastift.ift_scale_free", content, style)
+    if not 0 <= strength <= 1:  # also refuses NaN
+        raise InvalidInputError(f"fastift.ift_scale_free: strength must lie in [0, 1], got {strength}")
+    if not 0 < kappa <= 1:
+        raise InvalidInputError(f"fastift.ift_scale_free: kappa must lie in (0, 1], got {kappa}")
+    if not 0 < eps < 1:
+        raise InvalidInputError(f"fastift.ift_scale_free: eps must lie in (0, 1), got {eps}")
+    if n_upd < 1:
+        raise InvalidInputError(f"fastift.ift_scale_free: n_upd must be at least 1, got {n_upd}")
+    gram, target = _common(content.gram, style.gram)
+    own = sigma_max(gram)
+    scale = torch.maximum(own, sigma_max(target)).clamp_min(torch.finfo(gram.dtype).tiny)
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+    # dividing first keeps every product near 1, whatever the scale of the features
+    gram = gram / scale[:, None, None] + (eps * own / scale).clamp_min(eps * eps)[:, None, None] * eye
+    target = target / scale[:, None, None]
+    a = eye
+    updates = n_upd * math.expm1(STRENGTH_CURVE * strength) / math.expm1(STRENGTH_CURVE)
+    for k in range(math.ceil(updates)):
+        a = a - kappa * min(updates - k, 1.0) * ((a @ gram @ a.mT - target) @ a)
+    return Affine(a, torch.zeros_like(content.mean, dtype=gram.dtype))
+
+
+@full_precision
+def ift_loop(
+    features: Tensor, style: Moments, *, lam: float, lr: float = 0.01, n_upd: int = 15, n_iter: int = 1
+) -> Tensor:
+    """The paper's loop on full features [B, C, N] or [B, C, H, W] (eq. 2), as its authors run it: n_upd passes over all pixels.
+
+    What `ift` collapses, kept as the reference for it and for timing. Returns features of the same shape.
+    """
+    if features.dim() not in (3, 4) or features.shape[1] != style.channels:
+        raise InvalidInputError(
+            f"fastift.ift_loop: features must be [B, C, N] or [B, C, H, W] with the style's C = {style.channels}, "
+            f"got {tuple(features.shape)}"
+        )
+    _check_step("fastift.ift_loop", lam, lr, n_upd, n_iter)
+    f = features.flatten(2)
+    n = f.shape[2]
+    target = style.gram.to(f)
+    for _ in range(n_iter):
+        anchor = f
+        for _ in range(n_upd):
+            f = f - lr * (2 * (f - anchor) + (4 * lam / n) * ((f @ f.mT / n - target) @ f))
+    return f.reshape(features.shape)
+
+
+@full_precision
+def gram_distance(affine: Affine, content: Moments, style: Moments) -> Tensor:
+    """||Gram of the mapped content - Gram of the style||_F, one number a sample [B]; the map's bias counts too."""
+    w, b = affine
+    mean = (w @ content.mean.to(w).unsqueeze(-1)).squeeze(-1)
+    cross = mean.unsqueeze(-1) * b.unsqueeze(-2)
+    gram = w @ content.gram.to(w) @ w.mT + cross + cross.mT + b.unsqueeze(-1) * b.unsqueeze(-2)
+    return torch.linalg.matrix_norm(gram - style.gram.to(w))
+
+
+@full_precision
+def sigma_max(gram: Tensor, iterations: int = 16) -> Tensor:
+    """Largest eigenvalue [B] of positive semi-definite matrices [B, C, C], by power iteration from the row sums.
+
+    Never fails and needs no decomposition. Features behind a ReLU have a Gram without negative entries, whose leading
+    eigenvector has no negative entry either, so row sums start close to it.
+    """
+    scale = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(torch.finfo(gram.dtype).tiny)
+    unit = gram / scale[:, None, None]
+    # the diagonal keeps the start vector off zero where rows cancel
+    v = unit.sum(-1).abs() + unit.diagonal(dim1=-2, dim2=-1)
+    for _ in range(iterations):
+        v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
+        v = (unit @ v.unsqueeze(-1)).squeeze(-1)
+    return torch.linalg.vector_norm(v, dim=-1) * scale
+
+
+def largest_stable_lam(content: Moments, style: Moments, lr: float = 0.01, n: float | None = None) -> float:
+    """The largest lam for which the paper's fixed step is stable on these moments: n / (4 lr max(sigma_max(G), sigma_max(S)))."""
+    gram, target = _common(content.gram, style.gram)
+    top = torch.maximum(sigma_max(gram), sigma_max(target))
+    pixels = content.n.to(top) if n is None else torch.full_like(top, float(n))
+    return float((pixels / (4 * lr * top.clamp_min(torch.finfo(top.dtype).tiny))).min())
+
+
+def _common(gram: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(gram.dtype, target.dtype)
+    if dtype in (torch.float16, torch.bfloat16):
+        dtype = torch.float32
+    gram, target = gram.to(dtype), target.to(dtype)
+    return gram, target.expand_as(gram)
+
+
+def _check_pair(who: str, content: Moments, style: Moments) -> None:
+    for name, m in (("content", content), ("style", style)):
+        if not isinstance(m, Moments):
+            raise InvalidInputError(f"{who}: {name} must be fastift.Moments, got {type(m).__name__}")
+        if m.gram.dim() != 3 or m.gram.shape[-1] != m.gram.shape[-2]:
+            raise InvalidInputError(f"{who}: the Gram of {name} must be [B, C, C], got {tuple(m.gram.shape)}")
+    if content.channels != style.channels:
+        raise InvalidInputError(
+            f"{who}: content and style must have the same C, got {content.channels} and {style.channels}"
+        )
+    if style.gram.shape[0] not in (1, content.gram.shape[0]):
+        raise InvalidInputError(
+            f"{who}: style must hold 1 or {content.gram.shape[0]} samples like the content, got {style.gram.shape[0]}"
+        )
+    if not torch.compiler.is_compiling():
+        for name, m in (("content", content), ("style", style)):
+            if (
+                m.gram.device.type == "cpu" and not torch.isfinite(m.gram).all()
+            ):  # a test on a GPU would stall its queue
+                raise InvalidInputError(f"{who}: the Gram of {name} must be finite, got NaN or infinity")
+
+
+def _check_step(who: str, lam: float, lr: float, n_upd: int, n_iter: int) -> None:
+    if not 0 <= lam < math.inf:
+        raise InvalidInputError(f"{who}: lam must be finite and not negative, got {lam}")
+    if not 0 < lr < math.inf:
+        raise InvalidInputError(f"{who}: lr must be finite and positive, got {lr}")
+    if n_upd < 1 or n_iter < 1:
+        raise InvalidInputError(f"{who}: n_upd and n_iter must be at least 1, got {n_upd} and {n_iter}")
+
+
+def _refuse_divergence(who: str, a: Tensor, gram: Tensor, target: Tensor, lam: float, lr: float, n: Tensor) -> None:
+    """Raise if the iteration ended farther from the style than it began, which a stable step cannot do."""
+    before = torch.linalg.matrix_norm(gram - target)
+    after = torch.linalg.matrix_norm(a @ gram @ a.mT - target)
+    # round-off may leave a start that was already at the target slightly above it
+    slack = 1e-3 * torch.linalg.matrix_norm(target)
+    if bool((torch.isfinite(a).all((-2, -1)) & (after <= before + slack)).all()):
+        return
+    top = torch.maximum(sigma_max(gram), sigma_max(target)).clamp_min(torch.finfo(gram.dtype).tiny)
+    stable = float((n / (4 * lr * top)).min())
+    raise DivergenceError(
+        f"{who}: lam = {lam:g} makes the fixed step diverge on these features ({gram.shape[-1]} channels, "
+        f"{float(n.min()):.0f} pixels); expected lam <= {stable:.3g} with lr = {lr:g}, or mode='scale_free', which cannot diverge"
+    )
