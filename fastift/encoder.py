@@ -1,0 +1,116 @@
+"""The encoder: a VGG-shaped network to relu4_1 with taps at relu1_1, relu2_1, relu3_1, padded by reflection throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from .affine import Affine, conv_after
+
+__all__ = ["Plan", "VGG19", "Features", "Encoder"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Widths (channels) and depths (convolutions) of the stages 1..L between poolings; the last stage ends at its first ReLU.
+
+    learned_pooling adds to each maximum over 2 x 2 pixels a learned combination of the four, which max-pooling alone forgets.
+    """
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    learned_pooling: bool = False
+
+    @property
+    def levels(self) -> int:
+        return len(self.widths)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this for the decoder to give the same size back."""
+        return 2 ** (self.levels - 1)
+
+
+VGG19 = Plan(widths=(64, 128, 256, 512), depths=(2, 2, 4, 1))
+
+
+class Features(NamedTuple):
+    """What the encoder saw. taps[N - 1] is reluN_1; skips[N - 1] is the last map of stage N, before its pooling."""
+
+    taps: list[Tensor]
+    skips: list[Tensor]
+
+
+class Encoder(nn.Module):
+    """conv0 (1x1: RGB in [0, 1] to the network's own input), then conv1_1, conv1_2, pool, conv2_1 .. as VGG-19 names them.
+
+    Input [B, 3, H, W]; tap N is [B, widths[N - 1], H / 2^(N-1), W / 2^(N-1)], rounded down.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.conv0 = nn.Conv2d(3, 3, 1)
+        channels = 3
+        for n, (width, depth) in enumerate(zip(plan.widths, plan.depths, strict=True), start=1):
+            for k in range(1, depth + 1):
+                self.add_module(f"conv{n}_{k}", conv3x3(channels, width))
+                channels = width
+            if plan.learned_pooling and n < plan.levels:
+                self.add_module(f"pool{n}", nn.Conv2d(width, width, 2, stride=2, bias=False))
+
+    def stage(self, n: int, x: Tensor, affine: Affine | None = None) -> tuple[Tensor, Tensor]:
+        """From relu(n-1)_1 (the image for n = 1) to reluN_1; also the last map before the pooling between them.
+
+        A map of the incoming features is folded into this stage's first convolution.
+        """
+        if n == 1:
+            return nnf.relu(self.conv1_1(self.conv0(x))), x
+        for k in range(2, self.plan.depths[n - 2] + 1):
+            x = nnf.relu(conv_after(x, self.get_submodule(f"conv{n - 1}_{k}"), affine if k == 2 else None))
+        pooled = nnf.max_pool2d(x, 2)
+        if self.plan.learned_pooling:
+            pooled = pooled + self.get_submodule(f"pool{n - 1}")(x)
+        return nnf.relu(self.get_submodule(f"conv{n}_1")(pooled)), x
+
+    def forward(self, image: Tensor, level: int | None = None) -> Features:
+        """Taps relu1_1 .. reluN_1 for N = level (all of them by default), and the skips of the stages below it."""
+        taps: list[Tensor] = []
+        skips: list[Tensor] = []
+        x = image
+        for n in range(1, (level or self.plan.levels) + 1):
+            x, before_pool = self.stage(n, x)
+            taps.append(x)
+            if n > 1:
+                skips.append(before_pool)
+        return Features(taps, skips)
+
+    def rescale(self, n: int, factor: Tensor | float) -> None:
+        """Multiply tap n by factor > 0 (one number, or one a channel) without changing any other tap: exact behind a ReLU."""
+        into = self.get_submodule(f"conv{n}_1")
+        scale_output(into, factor)
+        if n < self.plan.levels:
+            if self.plan.depths[n - 1] < 2:
+                raise NotImplementedError(
+                    "a tap right before a pooling has no convolution of its own to take the scale back"
+                )
+            scale_input(self.get_submodule(f"conv{n}_2"), factor)
+
+
+def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="reflect")
+
+
+def scale_output(conv: nn.Conv2d, factor: Tensor | float) -> None:
+    """Make conv return factor times what it returned."""
+    column = factor.reshape(-1, 1, 1, 1) if isinstance(factor, Tensor) else factor
+    conv.weight.data.mul_(column)
+    conv.bias.data.mul_(factor)
+
+
+def scale_input(conv: nn.Conv2d, factor: Tensor | float) -> None:
+    """Make conv return the same when its input is multiplied by factor."""
+    conv.weight.data.div_(factor.reshape(1, -1, 1, 1) if isinstance(factor, Tensor) else factor)
