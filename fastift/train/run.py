@@ -1,0 +1,315 @@
+"""The run: phases, steps, checkpoints, log. On the CPU, on a GPU, or on several under torchrun."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ..autoencoder import Autoencoder, AutoencoderConfig
+from ..decoder import detail
+from ..errors import FastiftError, InvalidInputError, OutputError
+from ..weights import load_encoder, save_autoencoder
+from .checkpoint import load_checkpoint, save_checkpoint
+from .curve import draw_curve
+from .data import Crops, Pictures, find_pictures
+from .objective import DistilEncoder, Teacher, TrainDecoders
+from .recipe import Recipe
+
+__all__ = ["train", "held_out_psnr"]
+
+Report = Callable[[dict], None]
+
+
+def train(
+    images: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    recipe: Recipe,
+    config: AutoencoderConfig,
+    teacher: str | os.PathLike | None = None,
+    encoder: str | os.PathLike | None = None,
+    runs: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "float32",
+    checkpoint_minutes: float = 5.0,
+    resume: bool = True,
+    report: Report = lambda entry: None,
+) -> Path:
+    """Train an autoencoder on a folder of images and pack it as safetensors to `out`.
+
+    teacher: an encoder file whose taps a new encoder learns (phase "encoder"); encoder: a file whose encoder is kept. One
+    of them is needed. Checkpoints and the log (``log.jsonl``: a line of losses now and then, PSNR at each checkpoint) go to
+    the folder `runs`; a run there is resumed, step for step, unless resume is False. precision is "float32", "bfloat16" or
+    "float16" (autocast; float16 with loss scaling, on CUDA). Under torchrun each process
+    takes its own crops, and gradients are averaged.
+    """
+    if (teacher is None) == (encoder is None):
+        raise InvalidInputError(
+            "fastift train: expected either a teacher to distil from or an encoder to keep, got both or neither"
+        )
+    if precision not in ("float32", "bfloat16", "float16"):
+        raise InvalidInputError(f"fastift train: precision must be float32, bfloat16 or float16, got {precision!r}")
+    out, runs = Path(out), Path(runs)
+    if not out.parent.is_dir():
+        raise OutputError(f"fastift train: cannot write {out}: its folder does not exist")
+    files = find_pictures(images)
+    held_out = files[:: recipe.hold_out] if len(files) >= recipe.hold_out > 0 else []
+    learning = [f for f in files if f not in set(held_out)]
+    with Processes(device) as processes:
+        torch.manual_seed(recipe.seed)
+        if encoder is not None:
+            kept = load_encoder(encoder)
+            config = replace(config, widths=kept.plan.widths, encoder_depths=kept.plan.depths)
+            recipe = replace(recipe, encoder_steps=0)
+        model = Autoencoder(config)
+        initialise(model)
+        if encoder is not None:
+            model.encoder.load_state_dict(kept.state_dict())
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise OutputError(f"fastift train: cannot make the folder {runs} ({err})") from err
+        run = _Run(
+            model=model.to(processes.device, memory_format=torch.channels_last),
+            teacher=load_encoder(teacher) if teacher is not None else None,
+            recipe=recipe,
+            crops=Crops(Pictures(learning, recipe.resize, recipe.crop), recipe.batch, recipe.seed, processes.rank),
+            held_out=Pictures(held_out, recipe.resize, recipe.crop),
+            processes=processes,
+            precision=precision,
+            folder=runs,
+            checkpoint_seconds=60 * checkpoint_minutes,
+            report=report,
+        )
+        run.go(resume)
+        if processes.rank == 0:
+            notes = {
+                "recipe": json.dumps(recipe.to_dict()),
+                "psnr": json.dumps(run.psnr),
+                "pictures": str(len(learning)),
+            }
+            save_autoencoder(model, out, notes=notes)
+    return out
+
+
+class Processes:
+    """The ranks of torchrun, or this process alone."""
+
+    def __init__(self, device: str | torch.device | None) -> None:
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise InvalidInputError("fastift train: device cuda was asked for, but torch sees no GPU")
+        if self.device.type == "cuda" and self.world > 1:
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+    def __enter__(self) -> Processes:
+        if self.world > 1:
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.world > 1:
+            dist.destroy_process_group()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        return nn.parallel.DistributedDataParallel(module) if self.world > 1 else module
+
+
+class _Run:
+    def __init__(self, **parts) -> None:
+        self.__dict__.update(parts)
+        self.psnr: dict[str, float] = {}
+        self.autocast = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.precision]
+
+    def go(self, resume: bool) -> None:
+        file = self.folder / "checkpoint.safetensors"
+        at, start, moments = "encoder", 0, {}
+        if resume and file.is_file():
+            state, moments, at, start, notes = load_checkpoint(file)
+            if notes.get("recipe") != json.loads(json.dumps(self.recipe.to_dict())):
+                raise InvalidInputError(
+                    f"fastift train: {file} comes from other settings; expected the same, another --runs folder, or --restart"
+                )
+            self.model.load_state_dict(state)
+        if at == "encoder" and self.recipe.encoder_steps:
+            self.phase_encoder(start, moments)
+            start, moments = 0, {}
+        self.phase_decoders(start, moments)
+        self.crops.close()
+
+    def phase_encoder(self, start: int, moments: dict) -> None:
+        recipe = self.recipe
+        teacher = Teacher(self.teacher).to(self.processes.device, memory_format=torch.channels_last)
+        sample = Crops(self.crops.pictures, 16, seed=1_000_003)  # the same on every rank
+        teacher.calibrate(self.to_device(sample.make(i).float() / 255) for i in range(12))
+        for n, alive in enumerate(teacher.alive):
+            if len(alive) > self.model.config.widths[n]:
+                raise InvalidInputError(
+                    f"fastift train: relu{n + 1}_1 of the teacher has {len(alive)} live channels; "
+                    f"expected at most the {self.model.config.widths[n]} of the encoder to be trained"
+                )
+        objective = self.processes.wrap(DistilEncoder(self.model, teacher.spread))
+        parameters = [p for m in (self.model.encoder, self.model.decoders) for p in m.parameters()]
+
+        def losses(step: int, images: torch.Tensor) -> dict:
+            return objective(images, teacher(images), step < recipe.forcing * recipe.encoder_steps)
+
+        self.model.encoder.conv0.requires_grad_(False)
+        parameters = [p for p in parameters if p.requires_grad]
+        self.loop("encoder", losses, parameters, recipe.encoder_lr, recipe.encoder_steps, start, moments)
+        self.normalise_taps(
+            [len(a) for a in teacher.alive], [self.to_device(sample.make(i).float() / 255) for i in range(12)]
+        )
+        if self.model.single_pass is not None:  # a far better start than random weights
+            self.model.single_pass.load_state_dict(
+                self.model.decoders[str(self.model.levels)].state_dict(), strict=False
+            )
+
+    @torch.no_grad()
+    def normalise_taps(self, known: list[int], batches: list[torch.Tensor]) -> None:
+        """Scale the taps to mean activation 1, the free channels one by one, and the decoders with them: no output changes."""
+        total = None
+        for images in batches:
+            means = [t.mean((0, 2, 3)) for t in self.model.encoder(images).taps]
+            total = means if total is None else [a + b for a, b in zip(total, means, strict=True)]
+        for n, (mean, k) in enumerate(zip(total, known, strict=True), start=1):
+            mean = mean / len(batches)
+            target = torch.cat([mean[:k].mean().expand(k), mean[k:]])
+            factor = 1 / target.clamp_min(0.02)  # a free channel that hardly fires is not blown up
+            self.model.encoder.rescale(n, factor)
+            scale = self.model.decoders[str(n)].get_submodule(f"conv{n}_1")
+            scale.weight.data.div_(factor.reshape(1, -1, 1, 1))
+
+    def phase_decoders(self, start: int, moments: dict) -> None:
+        recipe = self.recipe
+        self.model.encoder.requires_grad_(False)
+        epoch = max(1, len(self.crops.pictures) // (recipe.batch * self.processes.world))
+        steps_of = {n: recipe.decoder_steps or recipe.epochs[n - 1] * epoch for n in self.model.config.cascade}
+        steps = max(steps_of.values())
+        # levels that finish early leave the objective: one objective for each set of levels still learning
+        parameters = [p for m in (self.model.decoders, self.model.single_pass) if m is not None for p in m.parameters()]
+        objectives: dict[tuple[int, ...], nn.Module] = {}
+
+        def losses(step: int, images: torch.Tensor) -> dict:
+            levels = tuple(n for n, s in steps_of.items() if step < s)
+            if levels not in objectives:
+                inner = TrainDecoders(self.model, levels, recipe.feature_weight, recipe.restyle)
+                objectives[levels] = self.processes.wrap(inner)
+            rng = torch.Generator().manual_seed(hash((recipe.seed, self.processes.rank, step)) % 2**31)
+            return objectives[levels](images, rng)
+
+        self.loop("decoders", losses, parameters, recipe.decoder_lr, steps, start, moments)
+
+    def loop(
+        self, phase: str, losses: Callable, parameters: list, lr: float, steps: int, start: int, moments: dict
+    ) -> None:
+        device = self.processes.device
+        optimiser = torch.optim.Adam(parameters, lr=lr)
+        if moments:
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+        scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
+        saved = time.monotonic()
+        running: dict[str, float] = {}
+        for step in range(start, steps):
+            for group in optimiser.param_groups:
+                group["lr"] = lr * (schedule(step / steps) if self.recipe.cosine else 1.0)
+            images = self.to_device(self.crops(step if phase == "encoder" else 10_000_000 + step))
+            with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
+                terms = losses(step, images)
+                total = sum(terms.values())
+            optimiser.zero_grad(set_to_none=True)
+            scaler.scale(total).backward()
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            scaler.step(optimiser)
+            scaler.update()
+            if self.processes.rank == 0 and (step % 20 == 0 or step == steps - 1):
+                now = {name: float(value.detach()) for name, value in {"loss": total, **terms}.items()}
+                if not math.isfinite(now["loss"]):
+                    raise FastiftError(
+                        f"fastift train: the loss became {now['loss']} at step {step} of phase {phase}; lower the learning rate"
+                    )
+                running = {k: 0.7 * running.get(k, v) + 0.3 * v for k, v in now.items()}
+                self.log({"phase": phase, "step": step, "steps": steps, **{k: round(v, 6) for k, v in running.items()}})
+            if self.processes.rank == 0 and (time.monotonic() - saved > self.checkpoint_seconds or step == steps - 1):
+                self.psnr = held_out_psnr(self.model, self.held_out, device)
+                self.log({"phase": phase, "step": step, "steps": steps, "psnr": self.psnr})
+                draw_curve(self.folder / "log.jsonl", self.folder / "loss.png")
+                notes = {"recipe": self.recipe.to_dict()}
+                save_checkpoint(self.folder / "checkpoint.safetensors", self.model, optimiser, phase, step + 1, notes)
+                saved = time.monotonic()
+
+    def log(self, entry: dict) -> None:
+        with open(self.folder / "log.jsonl", "a") as f:
+            f.write(json.dumps(entry) + "\n")
+        self.report(entry)
+
+    def to_device(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self.processes.device, memory_format=torch.channels_last)
+
+
+def schedule(progress: float) -> float:
+    warm_up = 0.02
+    if progress < warm_up:
+        return 0.05 + 0.95 * progress / warm_up
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def initialise(model: Autoencoder) -> None:
+    """He initialisation; the input decorrelated; images start at mid-grey."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    # opponent colours, each of about unit variance on photographs: RGB itself is so correlated that conv1_1 would learn slowly
+    conv0 = model.encoder.conv0
+    axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+    spread = torch.tensor([0.43, 0.10, 0.04])
+    opponent = axes / axes.norm(dim=1, keepdim=True) / spread[:, None]
+    conv0.weight.data.copy_(opponent[:, :, None, None])
+    conv0.bias.data.copy_(opponent @ torch.full((3,), -0.45))
+    for decoder in (*model.decoders.values(), model.single_pass):
+        if decoder is not None:
+            decoder.conv1_1.weight.data.mul_(0.2)
+            decoder.conv1_1.bias.data.fill_(0.5)
+            for name, module in decoder.named_children():
+                if name.startswith("up"):  # begin as nearest-neighbour upsampling, free of checkerboards
+                    eye = torch.eye(module.in_channels).repeat_interleave(4, 0)[:, :, None, None]
+                    module.weight.data.copy_(eye)
+    for name, module in model.encoder.named_children():
+        if name.startswith("pool"):  # begin as max-pooling, nearly
+            module.weight.data.mul_(0.1)
+
+
+@torch.no_grad()
+def held_out_psnr(model: Autoencoder, pictures: Pictures, device: torch.device, most: int = 16) -> dict[str, float]:
+    """Mean PSNR in dB of reconstruction from each level, and of the single pass with and without skips."""
+    sums: dict[str, float] = {}
+    count = min(most, len(pictures))
+    for i in range(count):
+        picture = pictures[i][None].to(device).float() / 255
+        h, w = (s - s % model.multiple for s in picture.shape[2:])
+        x = picture[:, :, :h, :w].contiguous(memory_format=torch.channels_last)
+        seen = model.encoder(x)
+        out = {f"relu{n}_1": decoder(seen.taps[int(n) - 1]) for n, decoder in model.decoders.items()}
+        if model.single_pass is not None:
+            out["single"] = model.single_pass(seen.taps[-1])
+            out["single with skips"] = model.single_pass(seen.taps[-1], skips=[detail(s) for s in seen.skips])
+        for name, y in out.items():
+            mse = float((y.clamp(0, 1) - x).square().mean())
+            sums[name] = sums.get(name, 0.0) - 10 * math.log10(max(mse, 1e-12))
+    return {name: round(s / count, 3) for name, s in sums.items()}
