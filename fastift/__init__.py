@@ -1,0 +1,39 @@
+"""fastift: restyle a picture with the statistics of other pictures, by Iterative Feature Transformation (ECCV 2020)."""
+
+from ._version import __version__
+from .affine import Affine, apply, fold
+from .autoencoder import Autoencoder, AutoencoderConfig, AutoencoderProtocol
+from .backend import backends
+from .engine import Stylizer, stylize
+from .errors import DivergenceError, FastiftError, ImageFileError, InvalidInputError, OutputError, WeightsError
+from .moments import Moments, blend, moments
+from .style import Style
+from .transform import gram_distance, ift, ift_loop, ift_scale_free, largest_stable_lam
+
+__all__ = [
+    "Affine",
+    "Autoencoder",
+    "AutoencoderConfig",
+    "AutoencoderProtocol",
+    "DivergenceError",
+    "FastiftError",
+    "ImageFileError",
+    "InvalidInputError",
+    "Moments",
+    "OutputError",
+    "Style",
+    "Stylizer",
+    "WeightsError",
+    "__version__",
+    "apply",
+    "backends",
+    "blend",
+    "fold",
+    "gram_distance",
+    "ift",
+    "ift_loop",
+    "ift_scale_free",
+    "largest_stable_lam",
+    "moments",
+    "stylize",
+]

@@ -1,0 +1,26 @@
+"""What "art" and "photo" stand for: defaults for every setting of a call that the caller leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Preset", "PRESETS", "PAPER_SETTINGS"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    flow: str
+    """"cascade": encode and decode once a level (the paper); "single_pass": encode once, transform inside the decoder."""
+    skips: bool
+    """Give the single-pass decoder the content's fine detail."""
+    strength: float
+    levels: tuple[int, ...]
+
+
+PRESETS = {
+    "art": Preset(flow="cascade", skips=False, strength=0.7, levels=(4, 3, 2, 1)),
+    "photo": Preset(flow="single_pass", skips=True, strength=0.5, levels=(4, 3, 2, 1)),
+}
+
+PAPER_SETTINGS = {1: (1e4, 5), 2: (1e4, 10), 3: (1e3, 10), 4: (1e2, 10)}
+"""lam and n_upd of the authors' published code for relu1_1 .. relu4_1 (features of mean activation 1), for mode "paper"."""
