@@ -145,7 +145,7 @@ class TrainDecoders(nn.Module):
         feature = feature_error(again[-1], told[0], images) + feature_error(again[0], told[-1].detach(), images) / 10
         return {
             "image single": image_error(out[:plain], images[:plain]),
-            "inner single": self.feature_weight * inner,
+            "inner single": 0.25 * self.feature_weight * inner,
             "feature single": self.feature_weight * feature,
             "range single": out_of_range(out[plain:]),
         }

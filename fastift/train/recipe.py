@@ -45,6 +45,6 @@ PAPER = Recipe()
 
 SLIM = Recipe(
     resize=320, crop=96, batch=12, encoder_steps=4000, encoder_lr=2e-3, decoder_steps=2400, decoder_lr=1e-3,
-    cosine=True, forcing=0.25, feature_weight=0.02, restyle=0.5,
+    cosine=True, forcing=0.25, feature_weight=0.01, restyle=1 / 3,
 )  # fmt: skip
 """How the embedded "slim" model was made."""

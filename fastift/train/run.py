@@ -287,6 +287,8 @@ def initialise(model: Autoencoder) -> None:
             decoder.conv1_1.weight.data.mul_(0.2)
             decoder.conv1_1.bias.data.fill_(0.5)
             for name, module in decoder.named_children():
+                if name.startswith("skip"):  # begin as a decoder without skips
+                    module.weight.data.zero_()
                 if name.startswith("up"):  # begin as nearest-neighbour upsampling, free of checkerboards
                     eye = torch.eye(module.in_channels).repeat_interleave(4, 0)[:, :, None, None]
                     module.weight.data.copy_(eye)
