@@ -17,9 +17,10 @@ __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderProtocol"]
 class AutoencoderProtocol(Protocol):
     """What the engine asks of a network. Any nn.Module with these members can stand in for `Autoencoder`.
 
-    ``encoder(image, level)`` returns `Features`; ``decoders[str(N)](features, affine)`` an image; ``single_pass`` is None or
-    a decoder from the deepest level with ``skips`` and ``transform`` arguments, see `Decoder.forward`. ``multiple`` is what
-    height and width are padded to. All padding inside must be by reflection, or folded maps are wrong at the border.
+    ``encoder.walk(image, level)`` yields (reluN_1, the map before its pooling) for N = 1 .. level;
+    ``decoders[str(N)](features, affine)`` returns an image; ``single_pass`` is None or a decoder from the deepest level with
+    ``skips``, ``transform`` and ``level`` arguments, see `Decoder.forward`. ``multiple`` is what height and width are padded
+    to. All padding inside must be by reflection, or folded maps are wrong at the border.
     """
 
     levels: int

@@ -45,13 +45,13 @@ class Decoder(nn.Module):
         """One block; a map of its input is folded into its first convolution, a skip is the detail of stage n - 1."""
         x = conv_after(x, self.get_submodule(f"conv{n}_1"), affine)
         if n == 1:
-            return nnf.relu(x) if self.final_relu else x
-        x = self.upsample(n - 1, nnf.relu(x))
+            return nnf.relu_(x) if self.final_relu else x
+        x = self.upsample(n - 1, nnf.relu_(x))
         for i, k in enumerate(range(self.plan.depths[n - 2], 1, -1)):
             x = self.get_submodule(f"conv{n - 1}_{k}")(x)
             if i == 0 and skip is not None:
                 x = x + self.get_submodule(f"skip{n - 1}")(skip)
-            x = nnf.relu(x)
+            x = nnf.relu_(x)
         return x
 
     def upsample(self, n: int, x: Tensor) -> Tensor:

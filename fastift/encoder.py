@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,25 +69,25 @@ class Encoder(nn.Module):
         A map of the incoming features is folded into this stage's first convolution.
         """
         if n == 1:
-            return nnf.relu(self.conv1_1(self.conv0(x))), x
+            return nnf.relu_(self.conv1_1(self.conv0(x))), x
         for k in range(2, self.plan.depths[n - 2] + 1):
-            x = nnf.relu(conv_after(x, self.get_submodule(f"conv{n - 1}_{k}"), affine if k == 2 else None))
+            x = nnf.relu_(conv_after(x, self.get_submodule(f"conv{n - 1}_{k}"), affine if k == 2 else None))
         pooled = nnf.max_pool2d(x, 2)
         if self.plan.learned_pooling:
             pooled = pooled + self.get_submodule(f"pool{n - 1}")(x)
-        return nnf.relu(self.get_submodule(f"conv{n}_1")(pooled)), x
+        return nnf.relu_(self.get_submodule(f"conv{n}_1")(pooled)), x
 
-    def forward(self, image: Tensor, level: int | None = None) -> Features:
-        """Taps relu1_1 .. reluN_1 for N = level (all of them by default), and the skips of the stages below it."""
-        taps: list[Tensor] = []
-        skips: list[Tensor] = []
+    def walk(self, image: Tensor, level: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """relu1_1, relu2_1 .. in turn, each with the last map before its pooling: who keeps none of them needs memory for one."""
         x = image
         for n in range(1, (level or self.plan.levels) + 1):
             x, before_pool = self.stage(n, x)
-            taps.append(x)
-            if n > 1:
-                skips.append(before_pool)
-        return Features(taps, skips)
+            yield x, before_pool
+
+    def forward(self, image: Tensor, level: int | None = None) -> Features:
+        """Taps relu1_1 .. reluN_1 for N = level (all of them by default), and the skips of the stages below it."""
+        taps, before_pools = zip(*self.walk(image, level), strict=True)
+        return Features(list(taps), list(before_pools[1:]))
 
     def rescale(self, n: int, factor: Tensor | float) -> None:
         """Multiply tap n by factor > 0 (one number, or one a channel) without changing any other tap: exact behind a ReLU."""

@@ -86,8 +86,9 @@ class Stylizer:
     def _moments_of(self, image: ImageLike) -> Style:
         x = self._prepare(image, "style")
         with self._autocast():
-            taps = self.model.encoder(self._pad(x), self.model.levels).taps
-        return Style({n: moments(tap) for n, tap in enumerate(taps, start=1)}, self.fingerprint)
+            taps = self.model.encoder.walk(self._pad(x), self.model.levels)
+            seen = {n: moments(tap) for n, (tap, _) in enumerate(taps, start=1)}
+        return Style(seen, self.fingerprint)
 
     def __call__(
         self,
@@ -156,18 +157,25 @@ class Stylizer:
                 raise InvalidInputError(
                     f"fastift: this model has no decoder for relu{n}_1; it has {sorted(self.model.decoders)}"
                 )
-            features = self.model.encoder(x, n).taps[-1]
+            features = self._tap(x, n)
             x = self.model.decoders[str(n)](features, solve(n, features)).clamp(0, 1)
         return x
+
+    def _tap(self, x: Tensor, n: int) -> Tensor:
+        for tap, _ in self.model.encoder.walk(x, n):
+            features = tap  # the shallower ones are freed on the way
+        return features
 
     def _single_pass(self, x: Tensor, levels: tuple[int, ...], skips: bool, solve) -> Tensor:
         if self.model.single_pass is None:
             raise InvalidInputError("fastift: this model has no single-pass decoder, expected flow='cascade'")
         deepest = levels[0]
-        seen = self.model.encoder(x, deepest)
-        details = [detail(s) for s in seen.skips] if skips else None
-        features = seen.taps[-1]
-        return self.model.single_pass(features, solve(deepest, features), details, solve, deepest)
+        details = []
+        for n, (tap, before_pool) in enumerate(self.model.encoder.walk(x, deepest), start=1):
+            features = tap
+            if skips and n > 1:
+                details.append(detail(before_pool))
+        return self.model.single_pass(features, solve(deepest, features), details or None, solve, deepest)
 
     @staticmethod
     def _paper_map(n: int, seen: Moments, target: Moments, lam, lr: float, n_upd, n_iter: int) -> Affine:

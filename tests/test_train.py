@@ -168,7 +168,7 @@ def test_two_processes_train_one_model(images: Path, teacher: Path, tmp_path: Pa
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[:4000]
     assert load_autoencoder(tmp_path / "m.safetensors").config == TINY
 
 
@@ -190,7 +190,7 @@ def test_objective_is_equation_32() -> None:
     again = model.encoder(out, 2).taps[-1]
     want = (out - x).square().sum() + (again - f).square().sum()
     assert relative((terms["image 2"] + terms["feature 2"]) * x.numel(), want) < 1e-5
-    assert float(feature_error(again, f, x)) > 0
+    assert float(feature_error(again, f, x).detach()) > 0
     terms["feature 2"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.decoders["2"].parameters())
 

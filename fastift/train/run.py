@@ -161,14 +161,13 @@ class _Run:
                     f"fastift train: relu{n + 1}_1 of the teacher has {len(alive)} live channels; "
                     f"expected at most the {self.model.config.widths[n]} of the encoder to be trained"
                 )
+        self.model.encoder.conv0.requires_grad_(False)  # before wrapping, which looks at what needs gradients
         objective = self.processes.wrap(DistilEncoder(self.model, teacher.spread))
-        parameters = [p for m in (self.model.encoder, self.model.decoders) for p in m.parameters()]
+        parameters = [p for p in objective.parameters() if p.requires_grad]
 
         def losses(step: int, images: torch.Tensor) -> dict:
             return objective(images, teacher(images), step < recipe.forcing * recipe.encoder_steps)
 
-        self.model.encoder.conv0.requires_grad_(False)
-        parameters = [p for p in parameters if p.requires_grad]
         self.loop("encoder", losses, parameters, recipe.encoder_lr, recipe.encoder_steps, start, moments)
         self.normalise_taps(
             [len(a) for a in teacher.alive], [self.to_device(sample.make(i).float() / 255) for i in range(12)]
