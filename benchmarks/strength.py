@@ -8,6 +8,7 @@ Without pictures, the drawn ones of `fastift demo` are used.
 from __future__ import annotations
 
 import argparse
+import itertools
 
 import torch
 
@@ -44,7 +45,7 @@ def main() -> None:
             ]
     print("Gram distance of the mapped features over strength 0, 0.1 .. 1, relative to strength 0")
     for (side, n), values in curves.items():
-        falls = all(a > b for a, b in zip(values, values[1:], strict=False))
+        falls = all(a > b for a, b in itertools.pairwise(values))
         print(
             f"  {side:5} relu{n}_1  "
             + " ".join(f"{v:.3f}" for v in values)
@@ -61,7 +62,7 @@ def main() -> None:
     for (side, preset), rows in pictures.items():
         for level in range(4):
             values = [row[level] for row in rows]
-            falls = all(a >= b for a, b in zip(values, values[1:], strict=False))
+            falls = all(a >= b for a, b in itertools.pairwise(values))
             line = " ".join(f"{v:.3f}" for v in values)
             print(f"  {side:5} {preset:<5} relu{4 - level}_1  {line}" + ("" if falls else "  does not fall"))
     for preset in ("art", "photo"):

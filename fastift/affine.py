@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from . import ops
 from ._precision import full_precision
 from .errors import InvalidInputError
 
@@ -53,18 +54,14 @@ def apply(x: Tensor, affine: Affine, mask: Tensor | None = None) -> Tensor:
             f"fastift.apply: x must be [B, C, N] or [B, C, H, W] with the map's B and C, "
             f"got x {tuple(x.shape)} and weight {tuple(weight.shape)}"
         )
-    f = x.flatten(2).to(weight.dtype)
     if mask is None:
-        out = torch.baddbmm(bias.unsqueeze(-1), weight.expand(f.shape[0], c, c), f)
-    else:
-        if mask.dim() != x.dim() or mask.shape[1] != weight.shape[1] or mask.shape[2:] != x.shape[2:]:
-            raise InvalidInputError(
-                f"fastift.apply: mask must be [B, R, ...] with the pixels of x and R regions of the map, "
-                f"got mask {tuple(mask.shape)}, x {tuple(x.shape)}, weight {tuple(weight.shape)}"
-            )
-        m = mask.flatten(2).to(weight.dtype)
-        out = sum(m[:, r : r + 1] * (weight[:, r] @ f + bias[:, r].unsqueeze(-1)) for r in range(weight.shape[1]))
-    return out.to(x.dtype).reshape(x.shape)
+        return ops.apply_affine(x.flatten(2), weight, bias).reshape(x.shape)
+    if mask.dim() != x.dim() or mask.shape[1] != weight.shape[1] or mask.shape[2:] != x.shape[2:]:
+        raise InvalidInputError(
+            f"fastift.apply: mask must be [B, R, ...] with the pixels of x and R regions of the map, "
+            f"got mask {tuple(mask.shape)}, x {tuple(x.shape)}, weight {tuple(weight.shape)}"
+        )
+    return ops.apply_affine(x.flatten(2), weight, bias, mask.flatten(2)).reshape(x.shape)
 
 
 @full_precision

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import ops
 from ._precision import full_precision
 from .errors import InvalidInputError
 
@@ -64,21 +65,15 @@ def moments(x: Tensor, weight: Tensor | None = None) -> Moments:
         )
     if 0 in x.shape:
         raise InvalidInputError(f"fastift.moments: x must not be empty, got {tuple(x.shape)}")
-    f = x.flatten(2)
-    if f.dtype in (torch.float16, torch.bfloat16):
-        f = f.float()
     if weight is None:
-        n = torch.full((f.shape[0],), f.shape[2], dtype=f.dtype, device=f.device)
-        return Moments(n, f.mean(2), f @ f.mT / f.shape[2])
+        return Moments(*ops.moments(x.flatten(2)))
     if weight.shape != (x.shape[0], *x.shape[2:]):
         want = (x.shape[0], *x.shape[2:])
         raise InvalidInputError(
             f"fastift.moments: weight must be {want}, one per pixel of x, got {tuple(weight.shape)}"
         )
-    w = weight.flatten(1).to(f.dtype)
-    n = w.sum(1)
-    share = (w / n.clamp_min(torch.finfo(f.dtype).tiny).unsqueeze(1)).unsqueeze(1)
-    return Moments(n, (f * share).sum(2), (f * share) @ f.mT)
+    n, mean, gram = ops.moments(x.flatten(2), weight.flatten(1).unsqueeze(1))
+    return Moments(n.squeeze(1), mean.squeeze(1), gram.squeeze(1))
 
 
 def blend(styles: list[Moments], weights: list[float]) -> Moments:

@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from .. import ops
 from .._precision import full_precision
 from ..affine import Affine
 from ..errors import DivergenceError, InvalidInputError
@@ -50,13 +51,7 @@ def ift(
     _check_step("fastift.ift", lam, lr, n_upd, n_iter)
     gram, target = _common(content.gram, style.gram)
     pixels = content.n.to(gram) if n is None else torch.full_like(content.n, float(n), dtype=gram.dtype)
-    step = (4 * lr * lam / pixels)[:, None, None]
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
-    a = eye
-    for _ in range(n_iter):
-        anchor = a
-        for _ in range(n_upd):
-            a = a - 2 * lr * (a - anchor) - step * ((a @ gram @ a.mT - target) @ a)
+    a = ops.ift_solve(gram, target, lr, 4 * lr * lam / pixels, n_upd, n_iter)
     if not torch.compiler.is_compiling():
         _refuse_divergence("fastift.ift", a, gram, target, lam, lr, pixels)
     return Affine(a, torch.zeros_like(content.mean, dtype=gram.dtype))
@@ -98,10 +93,8 @@ def ift_scale_free(
     # dividing first keeps every product near 1, whatever the scale of the features
     gram = gram / scale[:, None, None] + (eps * own / scale).clamp_min(eps * eps)[:, None, None] * eye
     target = target / scale[:, None, None]
-    a = eye
     updates = n_upd * math.expm1(STRENGTH_CURVE * strength) / math.expm1(STRENGTH_CURVE)
-    for k in range(math.ceil(updates)):
-        a = a - kappa * min(updates - k, 1.0) * ((a @ gram @ a.mT - target) @ a)
+    a = ops.ift_solve(gram, target, 0.0, torch.full_like(scale, kappa), updates, 1)
     return Affine(a, torch.zeros_like(content.mean, dtype=gram.dtype))
 
 
@@ -120,12 +113,15 @@ def ift_loop(
         )
     _check_step("fastift.ift_loop", lam, lr, n_upd, n_iter)
     f = features.flatten(2)
-    n = f.shape[2]
-    target = style.gram.to(f)
+    gram = ops.moments(f)[2]
+    target = style.gram.to(gram).expand_as(gram).contiguous()
+    c = gram.new_full((len(f),), 4 * lr * lam / f.shape[2])
     for _ in range(n_iter):
         anchor = f
-        for _ in range(n_upd):
-            f = f - lr * (2 * (f - anchor) + (4 * lam / n) * ((f @ f.mT / n - target) @ f))
+        for _ in range(n_upd - 1):
+            f, gram = ops.ift_update_gram(f, anchor, gram, target, lr, c)
+        f = ops.ift_update(f, anchor, gram, target, lr, c)
+        gram = ops.moments(f)[2] if n_iter > 1 else gram
     return f.reshape(features.shape)
 
 
@@ -169,7 +165,7 @@ def _common(gram: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if dtype in (torch.float16, torch.bfloat16):
         dtype = torch.float32
     gram, target = gram.to(dtype), target.to(dtype)
-    return gram, target.expand_as(gram)
+    return gram, target.expand_as(gram).contiguous()
 
 
 def _check_pair(who: str, content: Moments, style: Moments) -> None:

@@ -1,0 +1,108 @@
+"""The operations in plain PyTorch: the fallback on every device and, in float64, what every other backend is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["apply_affine", "ift_solve", "ift_solve_backward", "ift_update", "ift_update_gram", "moments", "wide"]
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What sums and C x C matrices are kept in: float32 for half precision, else the dtype itself."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def moments(x: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """n, x w / n and x diag(w) x^T / n with n = sum w, for x [B, C, N] and weight None (ones) or [B, R, N].
+
+    Returns [B], [B, C], [B, C, C], or with weights [B, R], [B, R, C], [B, R, C, C], zero where all weights are zero.
+    """
+    f = x.to(wide(x.dtype))
+    if weight is None:
+        n = torch.full((f.shape[0],), f.shape[2], dtype=f.dtype, device=f.device)
+        return n, f.mean(2), f @ f.mT / f.shape[2]
+    w = weight.to(f.dtype)
+    n = w.sum(2)
+    share = w / n.clamp_min(torch.finfo(f.dtype).tiny).unsqueeze(2)
+    mean = (f @ share.mT).mT.contiguous()
+    gram = (f.unsqueeze(1) * share.unsqueeze(2)) @ f.unsqueeze(1).mT
+    return n, mean, gram
+
+
+def apply_affine(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+    """weight x + bias for x [B, C, N], weight [B | 1, C, C], bias [B | 1, C]; keeps x's dtype.
+
+    With mask [B, R, N]: sum_r mask_r (weight_r x + bias_r) for weight [B | 1, R, C, C] and bias [B | 1, R, C].
+    """
+    f = x.to(weight.dtype)
+    if mask is None:
+        out = torch.baddbmm(bias.unsqueeze(-1), weight.expand(f.shape[0], -1, -1), f)
+    else:
+        m = mask.to(weight.dtype)
+        out = sum(m[:, r : r + 1] * (weight[:, r] @ f + bias[:, r].unsqueeze(-1)) for r in range(weight.shape[1]))
+    return out.to(x.dtype)
+
+
+def ift_update(f: Tensor, f_c: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor) -> Tensor:
+    """One step of the paper's loop (eq. 2): F - lr 2 (F - F_c) - c (G - S) F, for f, f_c [B, C, N], c [B] = 4 lr lam / n."""
+    wider = f.to(gram.dtype)
+    out = wider - 2 * lr * (wider - f_c.to(gram.dtype)) - c[:, None, None] * ((gram - style) @ wider)
+    return out.to(f.dtype)
+
+
+def ift_update_gram(f: Tensor, f_c: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor) -> tuple[Tensor, Tensor]:
+    """`ift_update`, and the Gram of what it returns."""
+    out = ift_update(f, f_c, gram, style, lr, c)
+    return out, moments(out)[2]
+
+
+def ift_solve(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int) -> Tensor:
+    """A of the collapsed iteration, [B, C, C]: n_iter anchors, for each n_upd updates
+
+        A <- A - 2 lr (A - anchor) - c (A G A^T - S) A,      A_0 = anchor = I, then the A where the last anchor ended
+
+    A fractional n_upd makes its last update in part.
+    """
+    for a, _, _ in _iterates(gram, style, lr, c, n_upd, n_iter):
+        result = a
+    return result.contiguous()  # without updates it is an expanded identity
+
+
+def ift_solve_backward(
+    grad: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `ift_solve` for gram, style and c, by running the updates backwards through their recomputed iterates."""
+    iterates = list(_iterates(gram, style, lr, c, n_upd, n_iter))
+    d_gram, d_style, d_c = torch.zeros_like(gram), torch.zeros_like(style), torch.zeros_like(c)
+    d_anchor = torch.zeros_like(grad)
+    for a, share, first in reversed(iterates[:-1]):
+        step = (share * c)[:, None, None]
+        residual = a @ gram @ a.mT - style
+        h = -step * (grad @ a.mT)
+        d_gram = d_gram + a.mT @ h @ a
+        d_style = d_style - h
+        d_c = d_c - share * (grad * (residual @ a)).sum((1, 2))
+        d_anchor = d_anchor + 2 * lr * share * grad
+        grad = (1 - 2 * lr * share) * grad + (h + h.mT) @ a @ gram - step * (residual.mT @ grad)
+        if first:  # the anchor was this very A
+            grad, d_anchor = grad + d_anchor, torch.zeros_like(grad)
+    return d_gram, d_style, d_c
+
+
+def _iterates(
+    gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int
+) -> Iterator[tuple[Tensor, float, bool]]:
+    """(A before an update, share of that update, whether it is the first after an anchor) .., and last the result."""
+    a = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+    for _ in range(n_iter):
+        anchor = a
+        for k in range(math.ceil(n_upd)):
+            share = min(n_upd - k, 1.0)
+            yield a, share, k == 0
+            pull = 2 * lr * share * (a - anchor) if lr else 0
+            a = a - pull - (share * c)[:, None, None] * ((a @ gram @ a.mT - style) @ a)
+    yield a, 0.0, False
