@@ -207,7 +207,8 @@ def test_inference_mode(stylizer: Stylizer, content, styles) -> None:
 @pytest.mark.slow
 def test_compiles_as_one_graph(content, styles) -> None:
     stylizer = Stylizer(Autoencoder(TINY), device="cpu")
-    style = stylizer.style(styles[0])
+    with torch.no_grad():
+        style = stylizer.style(styles[0])
 
     def restyle(x: torch.Tensor) -> torch.Tensor:
         return stylizer(x, style, preset="photo", strength=0.2)

@@ -19,13 +19,14 @@ from fastift import Autoencoder, AutoencoderConfig, ImageFileError, InvalidInput
 from fastift.encoder import Encoder, Plan
 from fastift.train import PAPER, SLIM, Recipe, train
 from fastift.train.data import Crops, Pictures, find_pictures
-from fastift.train.objective import Teacher, TrainDecoders, feature_error
+from fastift.train.objective import Teacher, TrainDecoders, TrainSinglePass, feature_error
+from fastift.train.run import FIRST_CROP
 from fastift.weights import load_autoencoder, read_tensors, save_autoencoder, write_tensors
 
 TINY = AutoencoderConfig(widths=(6, 8, 10, 12), encoder_depths=(2, 2, 2, 1), decoder_depths=(2, 2, 2, 1))
 QUICK = Recipe(
-    resize=64, crop=32, batch=4, encoder_steps=12, encoder_lr=2e-3, decoder_steps=12, decoder_lr=2e-3, feature_weight=0.02,
-    restyle=0.5, hold_out=5,
+    resize=64, crop=32, batch=4, encoder_steps=12, encoder_lr=2e-3, decoder_steps=12, decoder_lr=2e-3, restyle=0.5, balanced=True,
+    single_pass_steps=12, single_pass_lr=2e-3, hold_out=5,
 )  # fmt: skip
 
 
@@ -67,9 +68,9 @@ def run(images: Path, folder: Path, recipe: Recipe = QUICK, **settings) -> tuple
 
 
 def test_both_phases_learn_and_pack(images: Path, teacher: Path, tmp_path: Path) -> None:
-    recipe = replace(QUICK, encoder_steps=61, decoder_steps=61)
+    recipe = replace(QUICK, encoder_steps=61, decoder_steps=61, single_pass_steps=61)
     _, log = run(images, tmp_path, recipe, teacher=teacher)
-    for phase in ("encoder", "decoders"):
+    for phase in ("encoder", "decoders", "single pass"):
         losses = [e["loss"] for e in log if e["phase"] == phase and "loss" in e]
         assert losses[-1] < losses[0], phase
     psnr = [e["psnr"] for e in log if "psnr" in e]
@@ -89,12 +90,12 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [("encoder", 5), ("decoders", 7)])
+@pytest.mark.parametrize("at", [("encoder", 5), ("decoders", 7), ("single pass", 9)])
 def test_resumed_run_equals_uninterrupted(images: Path, teacher: Path, tmp_path: Path, at: tuple[str, int]) -> None:
     want, _ = run(images, tmp_path / "a", teacher=teacher)
 
     phase, step = at
-    offset = 0 if phase == "encoder" else 10_000_000
+    offset = FIRST_CROP[phase]
     original = Crops.__call__
 
     def interrupted(self: Crops, s: int) -> torch.Tensor:
@@ -126,7 +127,8 @@ def test_kept_encoder_is_not_changed_and_epochs_count(images: Path, tmp_path: Pa
     tensors, log = run(images, tmp_path, recipe, encoder=tmp_path / "e.safetensors")
     for name, tensor in model.encoder.state_dict().items():
         assert torch.equal(tensors[f"encoder.{name}"], tensor.half())
-    assert log[-1]["steps"] == 3 * (8 // 4)  # 8 pictures left after holding out 2, batches of 4
+    steps = {e["phase"]: e["steps"] for e in log}
+    assert steps == {"decoders": 3 * (8 // 4), "single pass": 3 * (8 // 4)}  # 8 pictures left of 10, batches of 4
 
 
 @pytest.mark.slow
@@ -184,15 +186,33 @@ def test_dead_channels_of_the_teacher_are_left_out(teacher: Path) -> None:
 
 def test_objective_is_equation_32() -> None:
     model, x = Autoencoder(TINY), torch.rand(2, 3, 32, 32)
-    terms = TrainDecoders(model, (2,), feature_weight=1.0, restyle=0.0)(x, torch.Generator().manual_seed(0))
+    objective = TrainDecoders(model, (2,), feature_weight=1.0, restyle=0.0, balanced=False)
+    total, terms = objective(x, torch.Generator().manual_seed(0))
     f = model.encoder(x, 2).taps[-1]
     out = model.decoders["2"](f)
     again = model.encoder(out, 2).taps[-1]
     want = (out - x).square().sum() + (again - f).square().sum()
-    assert relative((terms["image 2"] + terms["feature 2"]) * x.numel(), want) < 1e-5
+    assert terms.keys() == {"image 2", "feature 2"}
+    assert relative(total * x.numel(), want) < 1e-5
     assert float(feature_error(again, f, x).detach()) > 0
-    terms["feature 2"].backward()
+    total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.decoders["2"].parameters())
+
+
+def test_single_pass_learns_its_taps_alone_and_in_the_chain() -> None:
+    model, x = Autoencoder(TINY), torch.rand(4, 3, 32, 32)
+    total, terms = TrainSinglePass(model, feature_weight=1.0, restyle=0.25, balanced=True)(
+        x, torch.Generator().manual_seed(0)
+    )
+    inner, blocks = (
+        {f"inner {n}" for n in (1, 2, 3)},
+        {f"block {n}" for n in (0, 1, 2)},
+    )  # the first has nothing before it
+    assert terms.keys() == {"image", "skips", "range", *inner, *blocks, *(f"told {n}" for n in (1, 2, 3))}
+    assert float(terms["block 1"]) != float(terms["inner 1"])
+    total.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.single_pass.parameters())
+    assert all(p.grad is None for p in model.encoder.parameters())
 
 
 def test_crops_depend_on_seed_rank_and_step_alone(images: Path) -> None:

@@ -14,7 +14,7 @@ from ..encoder import Encoder
 from ..moments import moments
 from ..transform import ift_scale_free
 
-__all__ = ["Teacher", "DistilEncoder", "TrainDecoders"]
+__all__ = ["Teacher", "DistilEncoder", "TrainDecoders", "TrainSinglePass"]
 
 
 class Teacher(nn.Module):
@@ -57,9 +57,9 @@ class Teacher(nn.Module):
 class DistilEncoder(nn.Module):
     """Phase 1: the first channels of each tap imitate the teacher's live ones, the rest are free; decoders keep both invertible.
 
-    The free channels are what a pruned teacher lacks: they carry what it forgets, so that more of the picture comes back. Terms:
-    ``distil N``: squared error a channel over (its deviation times the tap's mean deviation), averaged;
-    ``image N``: 0.08 log(mse + 1e-6) of decoder N, whose gradient weighs each level by its own error.
+    The free channels are what a pruned teacher lacks: they carry what it forgets, so that more of the picture comes back.
+    Terms: ``distil N``: squared error a channel over (its deviation times the tap's mean deviation), averaged;
+    ``image N``: 0.08 log(mse + 1e-6) of decoder N, which weighs each level by its own error.
     With ``forced`` each stage sees the teacher's features in place of its own imitation, which learns several times faster.
     """
 
@@ -68,7 +68,7 @@ class DistilEncoder(nn.Module):
         self.encoder, self.decoders = model.encoder, model.decoders
         self.spread = spread
 
-    def forward(self, images: Tensor, targets: list[Tensor], forced: bool) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: list[Tensor], forced: bool) -> tuple[Tensor, dict[str, Tensor]]:
         losses = {}
         x = images
         for n, (target, spread) in enumerate(zip(targets, self.spread, strict=True), start=1):
@@ -78,7 +78,25 @@ class DistilEncoder(nn.Module):
             losses[f"distil {n}"] = (error / (spread * spread.mean())).mean()
             losses[f"image {n}"] = 0.08 * torch.log(image_error(self.decoders[str(n)](tap), images) + 1e-6)
             x = torch.cat([target.to(tap.dtype), tap[:, known:]], 1) if forced else tap
-        return losses
+        return sum(losses.values()), {name: loss.detach() for name, loss in losses.items()}
+
+
+class Restyle:
+    """Maps the last share of a batch's features toward their neighbours' statistics, all at one random strength."""
+
+    def __init__(self, taps: list[Tensor], share: float, rng: torch.Generator) -> None:
+        batch = len(taps[0])
+        self.plain = batch - round(batch * share) if batch > 2 else batch
+        self.strength = torch.rand((), generator=rng).item()
+        self.styles = [moments(tap[self.plain :].roll(1, 0)) for tap in taps] if self.plain < batch else []
+
+    def __call__(self, n: int, features: Tensor) -> Tensor:
+        if not self.styles:
+            return features
+        given = features[self.plain :]
+        with torch.no_grad():
+            maps = ift_scale_free(moments(given), self.styles[n - 1], strength=self.strength)
+        return torch.cat([features[: self.plain], apply(given.float(), maps).to(features.dtype)])
 
 
 class TrainDecoders(nn.Module):
@@ -86,69 +104,106 @@ class TrainDecoders(nn.Module):
 
         ||dec(enc(I)) - I||^2 + feature_weight ||enc(dec(enc(I))) - enc(I)||^2
 
-    The single-pass decoder has the same two terms, and its inner features shall equal the encoder's taps; each sample sees
-    its skips or not with equal chance. A share `restyle` of each batch does not decode its own features F but A F, where A is
-    the IFT map to another crop's moments at a random strength: there is no image to compare with, but the feature
-    term still holds, ||enc(dec(A F)) - A F||^2. It teaches the decoders to say what they are told on features that no
-    photograph has, which is their job. Values outside [0, 1] are charged there, since a picture cannot hold them.
+    A share `restyle` of each batch does not decode its own features F but A F, where A is the IFT map to another crop's
+    moments at a random strength: there is no image to compare with, but the feature term still holds,
+    ||enc(dec(A F)) - A F||^2. It teaches the decoders to say what they are told on features that no photograph has, which is
+    their job. Values outside [0, 1] are charged there, since a picture cannot hold them. relu1_1 is left out: its decoder is
+    one convolution and has nothing to spare.
+
+    With `balanced`, each decoder minimises the weighted sum of its terms' logarithms instead of the terms: a term counts by how
+    much of itself is left to gain. The absolute sizes differ by orders of magnitude from level to level, and what restyled
+    features cannot reach would drown the image term of the shallow ones.
     """
 
-    def __init__(self, model: Autoencoder, levels: tuple[int, ...], feature_weight: float, restyle: float) -> None:
+    def __init__(
+        self, model: Autoencoder, levels: tuple[int, ...], *, feature_weight: float, restyle: float, balanced: bool
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "encoder", model.encoder)  # frozen: not a parameter of the wrapped module
         self.decoders = nn.ModuleDict({k: d for k, d in model.decoders.items() if int(k) in levels})
-        self.single_pass = model.single_pass
-        self.feature_weight, self.restyle = feature_weight, restyle
+        self.feature_weight, self.restyle, self.balanced = feature_weight, restyle, balanced
 
-    def forward(self, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        plain = len(images) - round(len(images) * self.restyle) if len(images) > 2 else len(images)
-        strength = torch.rand((), generator=rng).item()
+    def forward(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             seen = self.encoder(images)
-            styles = [moments(tap[plain:].roll(1, 0)) for tap in seen.taps] if plain < len(images) else []
-
-        def restyled(n: int, features: Tensor) -> Tensor:
-            """The last samples of a batch mapped toward their neighbour's statistics at level n."""
-            if plain == len(images):
-                return features
-            with torch.no_grad():
-                maps = ift_scale_free(moments(features[plain:]), styles[n - 1], strength=strength)
-            return torch.cat([features[:plain], apply(features[plain:].float(), maps).to(features.dtype)])
-
-        losses = {}
+        restyled = Restyle(seen.taps, self.restyle, rng)
+        plain = restyled.plain
+        terms: dict[str, Tensor] = {}
         for key, decoder in self.decoders.items():
             n = int(key)
-            given = restyled(n, seen.taps[n - 1])
+            given = restyled(n, seen.taps[n - 1]) if n > 1 else seen.taps[0]
             out = decoder(given)
             again = self.encoder(out, n).taps[-1]
-            losses[f"image {n}"] = image_error(out[:plain], images[:plain])
-            losses[f"feature {n}"] = self.feature_weight * feature_error(again, given, images)
-            losses[f"range {n}"] = out_of_range(out[plain:])
-        if self.single_pass is not None:
-            losses |= self.single_pass_terms(images, seen, restyled, plain, rng)
-        return losses
+            terms[f"image {n}"] = image_error(out[:plain], images[:plain])
+            terms[f"feature {n}"] = feature_error(again[:plain], given[:plain], images[:plain])
+            if plain < len(images) and n > 1:
+                terms[f"restyle {n}"] = feature_error(again[plain:], given[plain:], images[plain:])
+                terms[f"range {n}"] = out_of_range(out[plain:])
+        return total_of(terms, self.feature_weight, self.balanced)
 
-    def single_pass_terms(self, images, seen, restyled, plain, rng) -> dict[str, Tensor]:
-        keep = (torch.rand(len(images), generator=rng) < 0.5).to(images)[:, None, None, None]
-        skips = [detail(s) * keep.to(s.dtype) for s in seen.skips]
-        levels = self.single_pass.level
-        x = restyled(levels, seen.taps[-1])
-        told, inner = [x], images.new_zeros(())
-        for n in range(levels, 1, -1):
-            x = self.single_pass.block(n, x, None, skips[n - 2])
-            inner = inner + feature_error(x[:plain], seen.taps[n - 2][:plain], images[:plain])
-            x = restyled(n - 1, x)
-            told.append(x)
-        out = self.single_pass.block(1, x)
-        again = self.encoder(out).taps
-        # coarse features were told first and have been overruled since: only the deepest and the finest are held to
-        feature = feature_error(again[-1], told[0], images) + feature_error(again[0], told[-1].detach(), images) / 10
-        return {
-            "image single": image_error(out[:plain], images[:plain]),
-            "inner single": 0.25 * self.feature_weight * inner,
-            "feature single": self.feature_weight * feature,
-            "range single": out_of_range(out[plain:]),
-        }
+
+class TrainSinglePass(nn.Module):
+    """Phase 3: the single-pass decoder, whose inner features shall equal the encoder's taps, so that transforms can act on them.
+
+    Each block learns its tap from the true one above it (``block N``), and from what the blocks before it made of it
+    (``inner N``): alone, the first compounds badly and the second learns slowly. The picture is made by the whole chain, for one
+    half of the samples with the encoder's fine detail (``skips``) and for the other without (``image``). A share of the batch is
+    restyled at every level on the way, as in use, and the picture shall say so when it is encoded again (``told N``).
+    """
+
+    def __init__(self, model: Autoencoder, *, feature_weight: float, restyle: float, balanced: bool) -> None:
+        super().__init__()
+        object.__setattr__(self, "encoder", model.encoder)  # frozen: not a parameter of the wrapped module
+        self.single_pass = model.single_pass
+        self.feature_weight, self.restyle, self.balanced = feature_weight, restyle, balanced
+
+    def forward(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            seen = self.encoder(images)
+            # even samples see their skips, odd ones do not
+            keep = (torch.arange(len(images), device=images.device) % 2 == 0)[:, None, None, None]
+            skips = [detail(s) * keep.to(s.dtype) for s in seen.skips]
+        restyled = Restyle(seen.taps, self.restyle, rng)
+        plain, block = restyled.plain, self.single_pass.block
+        terms: dict[str, Tensor] = {}
+        x = restyled(self.single_pass.level, seen.taps[-1])
+        told = {}
+        for n in range(self.single_pass.level, 1, -1):
+            skip, target = skips[n - 2], seen.taps[n - 2][:plain]
+            x = block(n, x, None, skip)
+            terms[f"inner {n - 1}"] = feature_error(x[:plain], target, images[:plain])
+            if n < self.single_pass.level:
+                alone = block(n, seen.taps[n - 1][:plain], None, skip[:plain])
+                terms[f"block {n - 1}"] = feature_error(alone, target, images[:plain])
+            x = told[n - 1] = restyled(n - 1, x)
+        out = block(1, x)
+        terms["block 0"] = image_error(block(1, seen.taps[0][:plain]), images[:plain])
+        terms["skips"] = image_error(out[:plain:2], images[:plain:2])
+        if plain > 1:
+            terms["image"] = image_error(out[1:plain:2], images[1:plain:2])
+        if plain < len(images):
+            for n, tap in enumerate(self.encoder(out[plain:], max(told)).taps, start=1):
+                terms[f"told {n}"] = feature_error(tap, told[n][plain:].detach(), images[plain:])
+            terms["range"] = out_of_range(out[plain:])
+        return total_of(terms, self.feature_weight, self.balanced)
+
+
+PLAIN = {"image": 1.0, "skips": 1.0, "range": 1.0}
+BALANCED = {"image": 1.0, "skips": 1.0, "feature": 0.2, "restyle": 0.15, "range": 0.05}
+BALANCED |= {"block": 0.3, "inner": 0.3, "told": 0.25}
+"""Weights of the terms by kind; without balancing, features have the weight of eq. 32."""
+
+FLOOR = 1e-6
+"""Under logarithms: below this a term is as good as zero."""
+
+
+def total_of(terms: dict[str, Tensor], feature_weight: float, balanced: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, and the terms to log."""
+    weights = BALANCED if balanced else dict.fromkeys(BALANCED, feature_weight) | PLAIN
+    losses = [
+        weights[name.split()[0]] * (torch.log(term + FLOOR) if balanced else term) for name, term in terms.items()
+    ]
+    return torch.stack(losses).sum(), {name: term.detach() for name, term in terms.items()}
 
 
 def image_error(out: Tensor, images: Tensor) -> Tensor:
@@ -161,6 +216,4 @@ def feature_error(features: Tensor, target: Tensor, images: Tensor) -> Tensor:
 
 
 def out_of_range(out: Tensor) -> Tensor:
-    if out.numel() == 0:
-        return out.new_zeros((), dtype=torch.float32)
     return (out.float() - out.float().clamp(0, 1)).square().mean()

@@ -24,6 +24,9 @@ class Recipe:
     epochs: tuple[int, ...] = (3, 3, 5, 5)
     """Epochs for the decoders of relu1_1 .. relu4_1 when decoder_steps is 0."""
     decoder_lr: float = 1e-4
+    single_pass_steps: int = 0
+    """Steps of the third phase: the single-pass decoder. 0 counts the epochs of the deepest level."""
+    single_pass_lr: float = 1e-4
     cosine: bool = False
     """Let learning rates fall to 1 % along a cosine, after 2 % of warm-up; otherwise they are constant."""
     forcing: float = 0.4
@@ -32,6 +35,8 @@ class Recipe:
     """Weight of the feature term of eq. 32 against its image term."""
     restyle: float = 0.0
     """Share of each batch whose features are restyled with another crop's before decoding (see `objective`)."""
+    balanced: bool = False
+    """Minimise logarithms of the terms, so that each counts by what is left of it (see `objective`)."""
     hold_out: int = 20
     """Every so many-th picture is kept from training, for the PSNR."""
     seed: int = 0
@@ -44,7 +49,8 @@ PAPER = Recipe()
 """The paper's supplement: 512 pixels, 256 crops, batch 8, Adam 1e-4, 5 epochs for relu4_1 and relu3_1, 3 for the others."""
 
 SLIM = Recipe(
-    resize=320, crop=96, batch=12, encoder_steps=4000, encoder_lr=2e-3, decoder_steps=2400, decoder_lr=1e-3,
-    cosine=True, forcing=0.25, feature_weight=0.01, restyle=1 / 3,
+    resize=320, crop=96, batch=12, encoder_steps=4000, encoder_lr=2e-3, decoder_steps=450, decoder_lr=2e-4,
+    single_pass_steps=4000, single_pass_lr=2e-3,
+    cosine=True, forcing=0.25, restyle=1 / 3, balanced=True,
 )  # fmt: skip
 """How the embedded "slim" model was made."""

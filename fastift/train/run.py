@@ -21,12 +21,15 @@ from ..weights import load_encoder, save_autoencoder
 from .checkpoint import load_checkpoint, save_checkpoint
 from .curve import draw_curve
 from .data import Crops, Pictures, find_pictures
-from .objective import DistilEncoder, Teacher, TrainDecoders
+from .objective import DistilEncoder, Teacher, TrainDecoders, TrainSinglePass
 from .recipe import Recipe
 
 __all__ = ["train", "held_out_psnr"]
 
 Report = Callable[[dict], None]
+
+FIRST_CROP = {"encoder": 0, "decoders": 10_000_000, "single pass": 20_000_000}
+"""Phases draw different crops."""
 
 
 def train(
@@ -144,10 +147,15 @@ class _Run:
                     f"fastift train: {file} comes from other settings; expected the same, another --runs folder, or --restart"
                 )
             self.model.load_state_dict(state)
-        if at == "encoder" and self.recipe.encoder_steps:
-            self.phase_encoder(start, moments)
+        phases = {"encoder": self.phase_encoder, "decoders": self.phase_decoders, "single pass": self.phase_single_pass}
+        if not self.recipe.encoder_steps:
+            del phases["encoder"]
+        if self.model.single_pass is None:
+            del phases["single pass"]
+        names = list(phases)
+        for name in names[names.index(at) if at in names else 0 :]:
+            phases[name](start, moments)
             start, moments = 0, {}
-        self.phase_decoders(start, moments)
         self.crops.close()
 
     def phase_encoder(self, start: int, moments: dict) -> None:
@@ -165,52 +173,77 @@ class _Run:
         objective = self.processes.wrap(DistilEncoder(self.model, teacher.spread))
         parameters = [p for p in objective.parameters() if p.requires_grad]
 
-        def losses(step: int, images: torch.Tensor) -> dict:
+        def losses(step: int, images: torch.Tensor) -> tuple:
             return objective(images, teacher(images), step < recipe.forcing * recipe.encoder_steps)
 
         self.loop("encoder", losses, parameters, recipe.encoder_lr, recipe.encoder_steps, start, moments)
         self.normalise_taps(
             [len(a) for a in teacher.alive], [self.to_device(sample.make(i).float() / 255) for i in range(12)]
         )
-        if self.model.single_pass is not None:  # a far better start than random weights
-            self.model.single_pass.load_state_dict(
-                self.model.decoders[str(self.model.levels)].state_dict(), strict=False
-            )
 
     @torch.no_grad()
     def normalise_taps(self, known: list[int], batches: list[torch.Tensor]) -> None:
-        """Scale the taps to mean activation 1, the free channels one by one, and the decoders with them: no output changes."""
-        total = None
-        for images in batches:
-            means = [t.mean((0, 2, 3)) for t in self.model.encoder(images).taps]
-            total = means if total is None else [a + b for a, b in zip(total, means, strict=True)]
-        for n, (mean, k) in enumerate(zip(total, known, strict=True), start=1):
-            mean = mean / len(batches)
-            target = torch.cat([mean[:k].mean().expand(k), mean[k:]])
-            factor = 1 / target.clamp_min(0.02)  # a free channel that hardly fires is not blown up
+        """Scale each tap to mean activation 1, and the decoders with it: no picture changes.
+
+        The free channels are first brought, one by one, to the root mean square of those that imitate the teacher, so that no
+        channel rules the Gram by accident of its scale.
+        """
+        for n, k in enumerate(known, start=1):
+            taps = [self.model.encoder(images, n).taps[-1].float() for images in batches]
+            rms = torch.stack([t.square().mean((0, 2, 3)) for t in taps]).mean(0).sqrt()
+            mean = torch.stack([t.mean((0, 2, 3)) for t in taps]).mean(0)
+            factor = torch.ones_like(rms)
+            factor[k:] = rms[:k].mean() / rms[k:].clamp_min(0.02 * rms.max())  # one that hardly fires is not blown up
+            factor = factor / (factor * mean).mean()
             self.model.encoder.rescale(n, factor)
-            scale = self.model.decoders[str(n)].get_submodule(f"conv{n}_1")
-            scale.weight.data.div_(factor.reshape(1, -1, 1, 1))
+            self.model.decoders[str(n)].get_submodule(f"conv{n}_1").weight.data.div_(factor.reshape(1, -1, 1, 1))
 
     def phase_decoders(self, start: int, moments: dict) -> None:
         recipe = self.recipe
         self.model.encoder.requires_grad_(False)
-        epoch = max(1, len(self.crops.pictures) // (recipe.batch * self.processes.world))
+        epoch = self.steps_of_an_epoch()
         steps_of = {n: recipe.decoder_steps or recipe.epochs[n - 1] * epoch for n in self.model.config.cascade}
         steps = max(steps_of.values())
         # levels that finish early leave the objective: one objective for each set of levels still learning
-        parameters = [p for m in (self.model.decoders, self.model.single_pass) if m is not None for p in m.parameters()]
+        parameters = list(self.model.decoders.parameters())
         objectives: dict[tuple[int, ...], nn.Module] = {}
 
-        def losses(step: int, images: torch.Tensor) -> dict:
+        def losses(step: int, images: torch.Tensor) -> tuple:
             levels = tuple(n for n, s in steps_of.items() if step < s)
             if levels not in objectives:
-                inner = TrainDecoders(self.model, levels, recipe.feature_weight, recipe.restyle)
+                inner = TrainDecoders(
+                    self.model,
+                    levels,
+                    feature_weight=recipe.feature_weight,
+                    restyle=recipe.restyle,
+                    balanced=recipe.balanced,
+                )
                 objectives[levels] = self.processes.wrap(inner)
-            rng = torch.Generator().manual_seed(hash((recipe.seed, self.processes.rank, step)) % 2**31)
-            return objectives[levels](images, rng)
+            return objectives[levels](images, self.rng(step))
 
         self.loop("decoders", losses, parameters, recipe.decoder_lr, steps, start, moments)
+
+    def phase_single_pass(self, start: int, moments: dict) -> None:
+        recipe = self.recipe
+        self.model.encoder.requires_grad_(False)
+        steps = recipe.single_pass_steps or recipe.epochs[-1] * self.steps_of_an_epoch()
+        inner = TrainSinglePass(
+            self.model, feature_weight=recipe.feature_weight, restyle=recipe.restyle, balanced=recipe.balanced
+        )
+        objective = self.processes.wrap(inner)
+        parameters = list(self.model.single_pass.parameters())
+
+        def losses(step: int, images: torch.Tensor) -> tuple:
+            return objective(images, self.rng(step))
+
+        self.loop("single pass", losses, parameters, recipe.single_pass_lr, steps, start, moments)
+
+    def rng(self, step: int) -> torch.Generator:
+        """The strength of a step's restyling, the same when a run is resumed."""
+        return torch.Generator().manual_seed(hash((self.recipe.seed, self.processes.rank, step)) % 2**31)
+
+    def steps_of_an_epoch(self) -> int:
+        return max(1, len(self.crops.pictures) // (self.recipe.batch * self.processes.world))
 
     def loop(
         self, phase: str, losses: Callable, parameters: list, lr: float, steps: int, start: int, moments: dict
@@ -225,10 +258,9 @@ class _Run:
         for step in range(start, steps):
             for group in optimiser.param_groups:
                 group["lr"] = lr * (schedule(step / steps) if self.recipe.cosine else 1.0)
-            images = self.to_device(self.crops(step if phase == "encoder" else 10_000_000 + step))
+            images = self.to_device(self.crops(FIRST_CROP[phase] + step))
             with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
-                terms = losses(step, images)
-                total = sum(terms.values())
+                total, terms = losses(step, images)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(total).backward()
             scaler.unscale_(optimiser)
@@ -236,7 +268,7 @@ class _Run:
             scaler.step(optimiser)
             scaler.update()
             if self.processes.rank == 0 and (step % 20 == 0 or step == steps - 1):
-                now = {name: float(value.detach()) for name, value in {"loss": total, **terms}.items()}
+                now = {name: float(value) for name, value in {"loss": total.detach(), **terms}.items()}
                 if not math.isfinite(now["loss"]):
                     raise FastiftError(
                         f"fastift train: the loss became {now['loss']} at step {step} of phase {phase}; lower the learning rate"
