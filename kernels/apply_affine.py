@@ -1,4 +1,4 @@
-"""Affine maps of features, one for a sample or one for each of its soft regions, when they cannot be folded into a convolution."""
+"""Affine maps of features, one a sample or one for each of its soft regions, when they cannot be folded into a convolution."""
 
 from __future__ import annotations
 
