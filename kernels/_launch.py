@@ -70,7 +70,7 @@ def power_of_two(size: int, most: int) -> int:
 
 
 def runs_here(device: torch.device) -> bool:
-    return device.type == "cuda" or triton.knobs.runtime.interpret
+    return device.type == "cuda" or (device.type == "cpu" and triton.knobs.runtime.interpret)
 
 
 def check_precision(op: str, precision: str) -> None:
