@@ -26,10 +26,17 @@ class Config(NamedTuple):
     blocks: dict[str, int]
     num_warps: int
     num_stages: int
+    # left alone, ptxas aims at more blocks a multiprocessor than fit, and spills a few registers of ieee and tf32x3 tiles
+    maxnreg: int | None = None
 
     @property
-    def options(self) -> dict[str, int]:
-        return {**self.blocks, "num_warps": self.num_warps, "num_stages": self.num_stages}
+    def options(self) -> dict[str, int | None]:
+        return {
+            **self.blocks,
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "maxnreg": self.maxnreg,
+        }
 
 
 _fastest: dict[tuple, Config] = {}
@@ -128,6 +135,11 @@ def step_size(op: str, c: float | Tensor, batch: int, device: torch.device) -> f
 def unit_stride(x: Tensor) -> Tensor:
     """x itself where pixels or channels are adjacent in memory (NCHW, channels_last), else a contiguous copy."""
     return x if 1 in x.stride()[1:] else x.contiguous()
+
+
+def aligned(*features: Tensor) -> bool:
+    """Whether every row begins at a multiple of 16 numbers, so that tiles are loaded in vectors and not number by number."""
+    return all(max(x.stride()[1:]) % 16 == 0 for x in features)
 
 
 def rows_adjacent(m: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def solve_in_launches(
 CONFIGURATIONS = (
     # small tiles fill the card at C = 128..512, large ones read less at C = 1024
     Config({"BLOCK_C": 32, "BLOCK_K": 32}, 4, 3),
-    Config({"BLOCK_C": 64, "BLOCK_K": 16}, 8, 3),
+    Config({"BLOCK_C": 64, "BLOCK_K": 16}, 8, 3, 128),
 )
 
 

@@ -26,8 +26,8 @@ def ift_update(
     [B, C, C]; c a float or [B]. Returns [B, C, N] in the dtype and memory order of f.
 
     Up to 128 channels, half precision and tf32 keep c (G - S) on chip while a program walks over its pixels; other products
-    (ieee, tf32x3, more channels) read it tile by tile from L2, and up to 128 channels one program still makes all rows of its
-    pixels. Half-precision products use c (G - S) rounded, each row scaled into [-1, 1]; the rest of the sum is float32.
+    (ieee, tf32x3, more channels) read it tile by tile from L2, and up to 128 channels (64 for tf32x3) one program still makes
+    all rows of its pixels. Half-precision products use c (G - S) rounded, each row scaled into [-1, 1]; the rest of the sum is float32.
     """
     f, f_c, gram, style, c = checked(OP, f, f_c, gram, style, c, precision)
     out = torch.empty_like(f)
@@ -59,27 +59,39 @@ def resident(f: Tensor, precision: str) -> bool:
     return f.shape[1] <= MOST_RESIDENT and _launch.dot_precision(f, precision) == "tf32"
 
 
-def resident_configurations(dtype: torch.dtype, block_c: int) -> list[Config]:
-    """Pixels a step: few channels need many to have enough bytes in flight."""
-    if block_c == 128:
-        wide = 32 if dtype == torch.float32 else 64
-        return [Config({"BLOCK_N": wide}, 8, 2), Config({"BLOCK_N": wide}, 8, 3)]
-    wide = 64 if dtype == torch.float32 else 128
-    return [Config({"BLOCK_N": wide}, 4, 3), Config({"BLOCK_N": wide // 2}, 4, 4)]
+def resident_configurations(dtype: torch.dtype, block_c: int, with_gram: bool, aligned: bool) -> list[Config]:
+    """Wide and narrow, narrow alone where rows are not aligned: number by number, the addresses of a wide tile spill.
+
+    Few channels need many pixels a step to have enough bytes in flight; the Gram's accumulator leaves room for fewer.
+    """
+    wide = 64 if block_c == 128 else 128
+    if dtype == torch.float32:
+        wide //= 2
+    if with_gram:
+        wide //= 2
+    warps = 8 if block_c == 128 else 4
+    narrow = Config({"BLOCK_N": max(16, wide // 2)}, warps, 4)
+    return [Config({"BLOCK_N": wide}, warps, 3), narrow] if aligned else [narrow]
 
 
 def tiled_configurations(dtype: torch.dtype, precision: str, c: int) -> tuple[int, list[Config]]:
     """BLOCK_M and the configurations of A X for any C, the safest first: what ieee and tf32x3 keep in registers is small."""
-    block = _launch.power_of_two(c, 128)
+    block = _launch.power_of_two(c, 64 if precision == "tf32x3" else 128)
     if dtype in _launch.HALF:
         if block == 128:
             return block, [Config({"BLOCK_N": 128, "BLOCK_K": 32}, 8, 4), Config({"BLOCK_N": 128, "BLOCK_K": 64}, 8, 3)]
         return block, [Config({"BLOCK_N": 128, "BLOCK_K": 32}, 4, 3), Config({"BLOCK_N": 256, "BLOCK_K": 16}, 8, 3)]
     if precision == "tf32":
-        return block, [Config({"BLOCK_N": 64, "BLOCK_K": 32}, 8, 3), Config({"BLOCK_N": 128, "BLOCK_K": 32}, 8, 3)]
+        return block, [
+            Config({"BLOCK_N": 64, "BLOCK_K": 32}, 8, 3, 128),
+            Config({"BLOCK_N": 128, "BLOCK_K": 32}, 8, 3, 255),
+        ]
     if block == 128:
-        return block, [Config({"BLOCK_N": 32, "BLOCK_K": 16}, 8, 3), Config({"BLOCK_N": 64, "BLOCK_K": 16}, 8, 3)]
-    return block, [Config({"BLOCK_N": 64, "BLOCK_K": 16}, 8, 3), Config({"BLOCK_N": 32, "BLOCK_K": 32}, 4, 3)]
+        return block, [
+            Config({"BLOCK_N": 32, "BLOCK_K": 16}, 8, 3, 128),
+            Config({"BLOCK_N": 64, "BLOCK_K": 16}, 8, 3, 255),
+        ]
+    return block, [Config({"BLOCK_N": 64, "BLOCK_K": 16}, 8, 3, 128), Config({"BLOCK_N": 32, "BLOCK_K": 16}, 8, 4, 128)]
 
 
 def update_resident(
@@ -124,8 +136,9 @@ def update_resident(
             **config.options,
         )
 
-    configs = resident_configurations(f.dtype, block_c)
-    _launch.tuned(("ift_update_resident", f.dtype, with_gram, block_c), f.device, configs, launch)
+    aligned = _launch.aligned(f, f_c)
+    configs = resident_configurations(f.dtype, block_c, with_gram, aligned)
+    _launch.tuned(("ift_update_resident", f.dtype, with_gram, aligned, block_c), f.device, configs, launch)
 
 
 def walkers(n: int, batch: int, device: torch.device) -> int:

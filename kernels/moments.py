@@ -46,7 +46,8 @@ def moments(x: Tensor, weight: Tensor | None = None, *, precision: str = "ieee")
     x = _launch.unit_stride(x)
     if x.dtype in _launch.HALF:
         precision = "tf32x3" if weighted else "tf32"
-    block_c, configs = configurations(x.dtype, c, precision)
+    aligned = _launch.aligned(x)
+    block_c, configs = configurations(x.dtype, c, precision, aligned)
     tiles = triton.cdiv(c, block_c)
     pairs = tiles * (tiles + 1) // 2
     parts, share = split(n_pixels, pairs * regions * b, b * regions * c * c * 4, x.device)
@@ -73,31 +74,35 @@ def moments(x: Tensor, weight: Tensor | None = None, *, precision: str = "ieee")
         )
 
     with _launch.device_guard(x):
-        _launch.tuned(("moments", x.dtype, precision, weighted, block_c, tiles > 4), x.device, configs, launch)
+        key = ("moments", x.dtype, precision, weighted, aligned, block_c, tiles > 4)
+        _launch.tuned(key, x.device, configs, launch)
         n, mean, gram = reduce_moments(partial, c, n_pixels, weighted=weighted)
     if weighted:
         return n.view(b, regions), mean.view(b, regions, c), gram.view(b, regions, c, c)
     return n, mean, gram
 
 
-def configurations(dtype: torch.dtype, c: int, precision: str) -> tuple[int, list[Config]]:
-    """BLOCK_C and the configurations for it, the safest first.
+def configurations(dtype: torch.dtype, c: int, precision: str, aligned: bool) -> tuple[int, list[Config]]:
+    """BLOCK_C and the configurations for it, wide then narrow; the narrow one alone where rows are not aligned.
 
     Up to 128 channels a tensor-core tile holds every channel, so that x is read once: what differs is how many bytes are in
     flight. tf32x3 keeps two parts of every operand and ieee keeps operands in registers: 64 x 64 is what they can hold.
+    Without alignment a tile is loaded number by number, and the addresses of a wide one spill.
     """
     if precision in ("ieee", "tf32x3"):
         block = _launch.power_of_two(c, 64)
-        warps = 8 if block == 64 else 4
-        return block, [Config({"BLOCK_N": 32}, warps, 3), Config({"BLOCK_N": 16}, warps, 4)]
-    block = _launch.power_of_two(c, 128)
-    if dtype == torch.float32:
-        if block == 128:
-            return block, [Config({"BLOCK_N": 32}, 8, 4), Config({"BLOCK_N": 64}, 8, 3)]
-        return block, [Config({"BLOCK_N": 64}, 4, 3), Config({"BLOCK_N": 32}, 4, 5)]
-    if block == 128:
-        return block, [Config({"BLOCK_N": 64}, 8, 4), Config({"BLOCK_N": 128}, 8, 3)]
-    return block, [Config({"BLOCK_N": 128}, 4, 4), Config({"BLOCK_N": 256}, 8, 3)]
+        if block == 64:
+            wide, narrow = (32, 8, 3, 128 if precision == "ieee" else 255), (16, 8, 4, 255)
+        else:
+            wide, narrow = (32, 4, 3), (16, 4, 4)
+    else:
+        block = _launch.power_of_two(c, 128)
+        if dtype == torch.float32:
+            wide, narrow = ((32, 8, 4), (16, 8, 6)) if block == 128 else ((64, 4, 3), (32, 4, 5))
+        else:
+            wide, narrow = ((64, 8, 4), (32, 8, 6)) if block == 128 else ((128, 8, 4), (64, 4, 4))
+    # (BLOCK_N, warps, stages, registers)
+    return block, [Config({"BLOCK_N": n}, *rest) for n, *rest in ([wide, narrow] if aligned else [narrow])]
 
 
 def split(n_pixels: int, programs: int, workspace: int, device: torch.device) -> tuple[int, int]:

@@ -334,13 +334,18 @@ def test_every_configuration(
     """What the clock may choose on some card is right too, at the precision that was asked for."""
     if dtype != torch.float32 and precision != "ieee":
         pytest.skip("half precision ignores it")
-    chosen = 0
-    monkeypatch.setattr(_launch, "tuned", lambda key, device, configs, launch: launch(configs[chosen % len(configs)]))
+    chosen, counts = 0, set()
+
+    def tuned(key: tuple, device: torch.device, configs: list, launch: Callable) -> None:
+        counts.add(len(configs))
+        launch(configs[chosen])
+
+    monkeypatch.setattr(_launch, "tuned", tuned)
     tolerance = torch.float16 if precision == "tf32" and dtype == torch.float32 else dtype
-    x = features(1, c, 70, dtype)
+    x = features(1, c, 80, dtype)
     gram, style = grams(1, c)
     step = steps(1, gram, style)
-    weight, bias, mask = torch.randn(1, 2, c, c), torch.randn(1, 2, c), torch.rand(1, 2, 70)
+    weight, bias, mask = torch.randn(1, 2, c, c), torch.randn(1, 2, c), torch.rand(1, 2, 80)
     maps = weight.double() @ x.double()[:, None] + bias.double()[..., None]
     for chosen in range(2):
         name = f"{precision}, configuration {chosen}:"
@@ -357,6 +362,7 @@ def test_every_configuration(
         if dtype == torch.float32:
             got = ift_solve(gram, style, LR, step, 1, 1, precision=precision)
             close(f"{name} ift_solve", got, want_solve(gram, style, step, 1, 1), tolerance)
+    assert counts == {2}
 
 
 def test_precision_reaches_the_products() -> None:
