@@ -45,7 +45,8 @@ def apply_affine(
     out = torch.empty_like(x)
     half = x.dtype in _launch.HALF
     precision = _launch.dot_precision(x, precision)
-    block_m, configs = tiled_configurations(x.dtype, precision, c)
+    aligned = _launch.aligned(x)
+    block_m, configs = tiled_configurations(x.dtype, precision, c, aligned)
     if masked:
         configs = [halved(config) for config in configs]
     row_tiles = triton.cdiv(c, block_m)
@@ -94,7 +95,8 @@ def apply_affine(
                 **config.options,
             )
 
-        _launch.tuned(("apply_affine", x.dtype, precision, masked, block_m, row_tiles > 4), x.device, configs, launch)
+        key = ("apply_affine", x.dtype, precision, masked, aligned, block_m, row_tiles > 4)
+        _launch.tuned(key, x.device, configs, launch)
     return out
 
 

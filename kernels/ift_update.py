@@ -25,9 +25,10 @@ def ift_update(
     f and f_c [B, C, N] of one dtype (float32, float16, bfloat16), each NCHW or channels_last; gram and style float32
     [B, C, C]; c a float or [B]. Returns [B, C, N] in the dtype and memory order of f.
 
-    Up to 128 channels, half precision and tf32 keep c (G - S) on chip while a program walks over its pixels; other products
-    (ieee, tf32x3, more channels) read it tile by tile from L2, and up to 128 channels (64 for tf32x3) one program still makes
-    all rows of its pixels. Half-precision products use c (G - S) rounded, each row scaled into [-1, 1]; the rest of the sum is float32.
+    Up to 128 channels, half precision and tf32 keep c (G - S) on chip while a program walks over its pixels. Other products
+    (ieee, tf32x3, more channels) read it tile by tile from L2; up to 128 channels (64 for tf32x3) one program still makes all
+    rows of its pixels. Half-precision products use c (G - S) rounded, each row scaled into [-1, 1]; the rest of the sum is
+    float32.
     """
     f, f_c, gram, style, c = checked(OP, f, f_c, gram, style, c, precision)
     out = torch.empty_like(f)
@@ -74,9 +75,15 @@ def resident_configurations(dtype: torch.dtype, block_c: int, with_gram: bool, a
     return [Config({"BLOCK_N": wide}, warps, 3), narrow] if aligned else [narrow]
 
 
-def tiled_configurations(dtype: torch.dtype, precision: str, c: int) -> tuple[int, list[Config]]:
-    """BLOCK_M and the configurations of A X for any C, the safest first: what ieee and tf32x3 keep in registers is small."""
+def tiled_configurations(dtype: torch.dtype, precision: str, c: int, aligned: bool) -> tuple[int, list[Config]]:
+    """BLOCK_M and the configurations of A X for any C: what ieee and tf32x3 keep in registers is small.
+
+    Where rows are not aligned, a narrow tile alone: number by number, the addresses of a wide one spill.
+    """
     block = _launch.power_of_two(c, 64 if precision == "tf32x3" else 128)
+    if not aligned:
+        deep = 32 if dtype in _launch.HALF or precision == "tf32" else 16
+        return block, [Config({"BLOCK_N": 32, "BLOCK_K": deep}, 8 if block >= 64 else 4, 3, 255)]
     if dtype in _launch.HALF:
         if block == 128:
             return block, [Config({"BLOCK_N": 128, "BLOCK_K": 32}, 8, 4), Config({"BLOCK_N": 128, "BLOCK_K": 64}, 8, 3)]
@@ -171,7 +178,8 @@ def update_tiled(
         num_warps=4,
     )
     precision = _launch.dot_precision(f, precision)
-    block_m, configs = tiled_configurations(f.dtype, precision, channels)
+    aligned = _launch.aligned(f, f_c)
+    block_m, configs = tiled_configurations(f.dtype, precision, channels, aligned)
     row_tiles = triton.cdiv(channels, block_m)
 
     def launch(config: Config) -> None:
@@ -194,7 +202,8 @@ def update_tiled(
             **config.options,
         )
 
-    _launch.tuned(("ift_update_tiled", f.dtype, precision, block_m, row_tiles > 4), f.device, configs, launch)
+    key = ("ift_update_tiled", f.dtype, precision, aligned, block_m, row_tiles > 4)
+    _launch.tuned(key, f.device, configs, launch)
 
 
 @triton.jit

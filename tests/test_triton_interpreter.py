@@ -25,7 +25,9 @@ pytestmark = [
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[ElementTree.Element]:
     """Every case of the script, as pytest reported it."""
     report = tmp_path_factory.mktemp("triton") / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", str(SCRIPT)]
+    # the other format has no place for the errors that the cases record
+    options = ["-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", *options, str(SCRIPT)]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=SCRIPT.parents[1], timeout=900)
     assert report.exists(), done.stdout[-4000:] + done.stderr[-4000:]
