@@ -44,12 +44,13 @@ def main() -> None:
     stylizer, judge = Stylizer(args.model), load_encoder(args.judge)
     with open(args.pairs) as f:
         pairs = [(args.pairs.parent / row["content"], args.pairs.parent / row["style"]) for row in csv.DictReader(f)]
-    curves = {"art": {}, "photo": {}, "single pass, no skips": {}}
     settings = {
         "art": {"preset": "art"},
         "photo": {"preset": "photo"},
-        "single pass, no skips": {"preset": "photo", "skips": False},
+        "cascade of all levels": {"flow": "cascade", "levels": (4, 3, 2, 1)},
+        "single pass with skips": {"flow": "single_pass", "skips": True, "levels": (4, 3, 2, 1)},
     }
+    curves = {name: {} for name in settings}
     pictures = {name: [] for name in curves}
     for c_file, s_file in pairs:
         content, style = load(c_file, args.side), load(s_file, args.side)

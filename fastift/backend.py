@@ -48,7 +48,17 @@ REFERENCE = Backend(
     lambda op, x: None,
 )
 
-PREFERENCE: list[Backend] = [REFERENCE]
+TRITON = Backend(
+    "triton",
+    "fused kernels for GPUs",
+    {},
+    lambda: (
+        "its kernels are interpreted and compiled in the tests, but have not been run on a GPU yet, so no call takes them"
+    ),
+    lambda op, x: None,
+)
+
+PREFERENCE: list[Backend] = [TRITON, REFERENCE]
 """In the order in which they are tried."""
 
 

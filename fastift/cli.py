@@ -65,7 +65,9 @@ def main() -> None:
     show_default=True,
     help="art: textures and colours; photo: keeps edges sharp.",
 )
-@click.option("--levels", callback=_levels, help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: all]")
+@click.option(
+    "--levels", callback=_levels, help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: the preset's]"
+)
 @click.option("--size", type=click.IntRange(16), help="Reduce the content to this shorter side.  [default: keep]")
 @click.option(
     "--style-size", type=click.IntRange(16), help="Reduce styles to this shorter side.  [default: the content's]"

@@ -1,1 +1,1 @@
-"""Triton kernels, installed as ``fastift.kernels``: an implementation detail. There are none yet; see ``fastift.backends()``."""
+"""Triton kernels, installed as ``fastift.kernels``: an implementation detail of `fastift.ops`. Importing this loads no Triton."""

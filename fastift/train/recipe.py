@@ -50,7 +50,7 @@ PAPER = Recipe()
 
 SLIM = Recipe(
     resize=320, crop=96, batch=12, encoder_steps=4000, encoder_lr=2e-3, decoder_steps=450, decoder_lr=2e-4,
-    single_pass_steps=4000, single_pass_lr=2e-3,
+    single_pass_steps=2200, single_pass_lr=2e-3,
     cosine=True, forcing=0.25, restyle=1 / 3, balanced=True,
 )  # fmt: skip
 """How the embedded "slim" model was made."""
