@@ -27,7 +27,7 @@ KERNELS = {
 }
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.aot,
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
 ]
 
