@@ -90,8 +90,8 @@ def tiled_configurations(dtype: torch.dtype, precision: str, c: int, aligned: bo
         return block, [Config({"BLOCK_N": 128, "BLOCK_K": 32}, 4, 3), Config({"BLOCK_N": 256, "BLOCK_K": 16}, 8, 3)]
     if precision == "tf32":
         return block, [
-            Config({"BLOCK_N": 64, "BLOCK_K": 32}, 8, 3, 128),
-            Config({"BLOCK_N": 128, "BLOCK_K": 32}, 8, 3, 255),
+            Config({"BLOCK_N": 64, "BLOCK_K": 32}, 8, 3, 255),
+            Config({"BLOCK_N": 32, "BLOCK_K": 32}, 8, 4, 255),
         ]
     if block == 128:
         return block, [

@@ -100,7 +100,7 @@ def configurations(dtype: torch.dtype, c: int, precision: str, aligned: bool) ->
         if dtype == torch.float32:
             wide, narrow = ((32, 8, 4), (16, 8, 6)) if block == 128 else ((64, 4, 3), (32, 4, 5))
         else:
-            wide, narrow = ((64, 8, 4), (32, 8, 6)) if block == 128 else ((128, 8, 4), (64, 4, 4))
+            wide, narrow = ((64, 8, 4), (32, 8, 6)) if block == 128 else ((128, 8, 4, 128), (64, 4, 4))
     # (BLOCK_N, warps, stages, registers)
     return block, [Config({"BLOCK_N": n}, *rest) for n, *rest in ([wide, narrow] if aligned else [narrow])]
 

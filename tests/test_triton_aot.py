@@ -83,8 +83,8 @@ def test_a_configuration_that_cannot_fit_is_seen(tmp_path: Path) -> None:
         "from fastift.kernels import ift_solve\n"
         "launch = ift_solve.solve_on_chip\n"
         "ift_solve.solve_in_launches = lambda *args: launch(*args)\n"
+        "triton_aot.PRODUCTS = ((triton_aot.torch.float32, 'tf32x3'),)\n"
         "sys.argv = ['triton_aot', '90', '--channels', '64', '--ops', 'ift_solve']\n"
-        "ift_solve._launch.power_of_two = lambda size, most: 128\n"
         "triton_aot.main()\n"
     )
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

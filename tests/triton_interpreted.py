@@ -50,7 +50,7 @@ def close(record_property: Callable) -> Callable:
         scale = want.square().mean().sqrt().clamp_min(1e-300)
         rms, top = float(error.square().mean().sqrt() / scale), float(error.abs().max() / scale)
         record_property("error", f"{op} {str(dtype).removeprefix('torch.')} {rms:.2e} {top:.2e}")
-        assert (rms, top) <= TOLERANCE[dtype] and top <= TOLERANCE[dtype][1], f"{op}: rms {rms:.2e}, max {top:.2e}"
+        assert rms <= TOLERANCE[dtype][0] and top <= TOLERANCE[dtype][1], f"{op}: rms {rms:.2e}, max {top:.2e}"
 
     return check
 
@@ -212,14 +212,11 @@ def test_maps_that_half_precision_cannot_hold(dtype: torch.dtype, close: Callabl
     for row in (0, 3):
         close("apply_affine of large rows", out[:, row], want[:, row], dtype)
     gram = weight @ weight.mT
-    c = 1e-13
-    assert float((c * gram).abs().max()) < 100 < 65504 < float(gram.max())
-    close(
-        "ift_update of large Grams",
-        ift_update(x, x, gram, 0 * gram, LR, c),
-        want_update(x, x, gram, 0 * gram, c),
-        dtype,
-    )
+    c = 1e-6
+    assert float((c * gram).max()) > 65504
+    f = (torch.rand(1, 4, 30) * 1e-6).to(dtype)
+    got, want = ift_update(f, f, gram, 0 * gram, LR, c), want_update(f, f, gram, 0 * gram, c)
+    close("ift_update of large rows", got[:, 0], want[:, 0], dtype)
 
 
 def want_solve(gram: Tensor, style: Tensor, c: Tensor, n_upd: int, n_iter: int) -> Tensor:
