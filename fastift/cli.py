@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -21,22 +22,22 @@ class _Commands(click.Group):
             ctx.exit(2)
 
 
-def _levels(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(int(part) for part in value.split(","))
-    except ValueError as err:
-        raise click.BadParameter(f"expected numbers like 4,3,2,1, got {value!r}") from err
+def _list_of(kind: type, example: str) -> Callable:
+    """A callback that reads numbers between commas."""
+
+    def read(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple | None:
+        if value is None:
+            return None
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError as err:
+            raise click.BadParameter(f"expected numbers like {example}, got {value!r}") from err
+
+    return read
 
 
-def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError as err:
-        raise click.BadParameter(f"expected numbers like 0.7,0.3, got {value!r}") from err
+LEVELS = _list_of(int, "4,3,2,1")
+WEIGHTS = _list_of(float, "0.7,0.3")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -55,7 +56,12 @@ def main() -> None:
     type=click.Path(path_type=Path),
     help="The picture to write; its suffix says the format.",
 )
-@click.option("-w", "--weights", callback=_numbers, help="One weight for each style, like 0.7,0.3.  [default: equal]")
+@click.option(
+    "-w",
+    "--weights",
+    callback=WEIGHTS,
+    help="One weight for each style, like 0.7,0.3.  [default: equal]",
+)
 @click.option("-s", "--strength", type=float, help="From 0, the plain reconstruction, to 1.  [default: the preset's]")
 @click.option(
     "-p",
@@ -66,7 +72,9 @@ def main() -> None:
     help="art: textures and colours; photo: keeps edges sharp.",
 )
 @click.option(
-    "--levels", callback=_levels, help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: the preset's]"
+    "--levels",
+    callback=LEVELS,
+    help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: the preset's]",
 )
 @click.option("--size", type=click.IntRange(16), help="Reduce the content to this shorter side.  [default: keep]")
 @click.option(

@@ -28,7 +28,7 @@ class Decoder(nn.Module):
         self, plan: Plan, level: int, *, skips: bool = False, upsampling: str = "bilinear", final_relu: bool = False
     ):
         super().__init__()
-        self.plan, self.level, self.skips = plan, level, skips
+        self.plan, self.level = plan, level
         self.upsampling, self.final_relu = upsampling, final_relu
         for n in range(level, 1, -1):
             width, below = plan.widths[n - 1], plan.widths[n - 2]

@@ -37,7 +37,7 @@ def run_demo(
     except OSError as err:
         raise OutputError(f"fastift demo: cannot make the folder {folder} ({err})") from err
     stylizer = Stylizer(device=device)
-    styles = {name: Image.fromarray(image) for name, image in _styles(width).items()}
+    styles = {name: Image.fromarray(image) for name, image in draw_styles(max(64, round(width * 2 / 3))).items()}
     names = ["content", *(f"{kind}_{name}" for name in styles for kind in ("style", "art")), "strengths", "presets"]
     for name in names:
         check_target(folder / f"{name}.png", force)
@@ -69,7 +69,3 @@ def run_demo(
     for name in names:
         write_picture(folder / f"{name}.png", read_picture(pictures[name]).pixels, force=force)
     return [folder / f"{name}.png" for name in names]
-
-
-def _styles(width: int):
-    return draw_styles(max(64, round(width * 2 / 3)))

@@ -147,11 +147,13 @@ class Stylizer:
             return self._paper_map(n, seen, target, lam, lr, n_upd, n_iter).toward_identity(strength)
 
         with self._autocast():
-            out = (self._cascade if flow == "cascade" else self._single_pass)(self._pad(x), levels, skips, solve)
+            padded = self._pad(x)
+            cascade = flow == "cascade"
+            out = self._cascade(padded, levels, solve) if cascade else self._single_pass(padded, levels, skips, solve)
         out = out[:, :, : x.shape[2], : x.shape[3]].float().clamp(0, 1)
         return with_colours_of(out, x) if keep_colours else out
 
-    def _cascade(self, x: Tensor, levels: tuple[int, ...], skips: bool, solve) -> Tensor:
+    def _cascade(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
         for n in levels:
             if str(n) not in self.model.decoders:
                 raise InvalidInputError(

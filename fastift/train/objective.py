@@ -76,7 +76,7 @@ class DistilEncoder(nn.Module):
             known = target.shape[1]
             error = (tap[:, :known].float() - target.float()).square().mean((0, 2, 3))
             losses[f"distil {n}"] = (error / (spread * spread.mean())).mean()
-            losses[f"image {n}"] = 0.08 * torch.log(image_error(self.decoders[str(n)](tap), images) + 1e-6)
+            losses[f"image {n}"] = 0.08 * torch.log(image_error(self.decoders[str(n)](tap), images) + FLOOR)
             x = torch.cat([target.to(tap.dtype), tap[:, known:]], 1) if forced else tap
         return sum(losses.values()), {name: loss.detach() for name, loss in losses.items()}
 
@@ -189,8 +189,9 @@ class TrainSinglePass(nn.Module):
 
 
 PLAIN = {"image": 1.0, "skips": 1.0, "range": 1.0}
-BALANCED = {"image": 1.0, "skips": 1.0, "feature": 0.2, "restyle": 0.15, "range": 0.05}
-BALANCED |= {"block": 0.3, "inner": 0.3, "told": 0.25}
+BALANCED = {
+    "image": 1.0, "skips": 1.0, "feature": 0.2, "restyle": 0.15, "range": 0.05, "block": 0.3, "inner": 0.3, "told": 0.25,
+}  # fmt: skip
 """Weights of the terms by kind; without balancing, features have the weight of eq. 32."""
 
 FLOOR = 1e-6

@@ -16,6 +16,8 @@ from torch import nn
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
 from ..decoder import detail
+from ..encoder import scale_input
+from ..engine import find_device
 from ..errors import FastiftError, InvalidInputError, OutputError
 from ..weights import load_encoder, save_autoencoder
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -110,11 +112,7 @@ class Processes:
     def __init__(self, device: str | torch.device | None) -> None:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise InvalidInputError("fastift train: device cuda was asked for, but torch sees no GPU")
+        self.device = find_device(device)
         if self.device.type == "cuda" and self.world > 1:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
@@ -162,7 +160,8 @@ class _Run:
         recipe = self.recipe
         teacher = Teacher(self.teacher).to(self.processes.device, memory_format=torch.channels_last)
         sample = Crops(self.crops.pictures, 16, seed=1_000_003)  # the same on every rank
-        teacher.calibrate(self.to_device(sample.make(i).float() / 255) for i in range(12))
+        samples = [self.to_device(sample.make(i).float() / 255) for i in range(12)]
+        teacher.calibrate(samples)
         for n, alive in enumerate(teacher.alive):
             if len(alive) > self.model.config.widths[n]:
                 raise InvalidInputError(
@@ -177,9 +176,7 @@ class _Run:
             return objective(images, teacher(images), step < recipe.forcing * recipe.encoder_steps)
 
         self.loop("encoder", losses, parameters, recipe.encoder_lr, recipe.encoder_steps, start, moments)
-        self.normalise_taps(
-            [len(a) for a in teacher.alive], [self.to_device(sample.make(i).float() / 255) for i in range(12)]
-        )
+        self.normalise_taps([len(a) for a in teacher.alive], samples)
 
     @torch.no_grad()
     def normalise_taps(self, known: list[int], batches: list[torch.Tensor]) -> None:
@@ -196,7 +193,7 @@ class _Run:
             factor[k:] = rms[:k].mean() / rms[k:].clamp_min(0.02 * rms.max())  # one that hardly fires is not blown up
             factor = factor / (factor * mean).mean()
             self.model.encoder.rescale(n, factor)
-            self.model.decoders[str(n)].get_submodule(f"conv{n}_1").weight.data.div_(factor.reshape(1, -1, 1, 1))
+            scale_input(self.model.decoders[str(n)].get_submodule(f"conv{n}_1"), factor)
 
     def phase_decoders(self, start: int, moments: dict) -> None:
         recipe = self.recipe
