@@ -8,7 +8,17 @@ from .engine import Stylizer, stylize
 from .errors import DivergenceError, FastiftError, ImageFileError, InvalidInputError, OutputError, WeightsError
 from .moments import Moments, blend, moments
 from .style import Style
-from .transform import gram_distance, ift, ift_loop, ift_scale_free, largest_stable_lam
+from .transform import (
+    adain,
+    gram_distance,
+    ift,
+    ift_line_search,
+    ift_loop,
+    ift_scale_free,
+    largest_stable_lam,
+    ot,
+    wct,
+)
 
 __all__ = [
     "Affine",
@@ -25,15 +35,19 @@ __all__ = [
     "Stylizer",
     "WeightsError",
     "__version__",
+    "adain",
     "apply",
     "backends",
     "blend",
     "fold",
     "gram_distance",
     "ift",
+    "ift_line_search",
     "ift_loop",
     "ift_scale_free",
     "largest_stable_lam",
     "moments",
+    "ot",
     "stylize",
+    "wct",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from .backend import select
 from .reference import wide
 
-__all__ = ["apply_affine", "ift_solve", "ift_update", "ift_update_gram", "moments"]
+__all__ = ["apply_affine", "ift_solve", "ift_update", "ift_update_gram", "moments", "sqrtm_psd"]
 
 _library = torch.library.Library("fastift", "DEF")
 _SCHEMAS = {
@@ -24,6 +24,8 @@ _SCHEMAS = {
     "ift_solve_backward": (
         "(Tensor grad, Tensor gram, Tensor style, float lr, Tensor c, float n_upd, int n_iter) -> (Tensor, Tensor, Tensor)"
     ),
+    "sqrtm_psd": "(Tensor a, float eps) -> (Tensor root, Tensor inverse)",
+    "sqrtm_psd_backward": "(Tensor grad_root, Tensor grad_inverse, Tensor a, float eps) -> Tensor",
 }
 
 
@@ -44,6 +46,7 @@ apply_affine = torch.ops.fastift.apply_affine
 ift_update = torch.ops.fastift.ift_update
 ift_update_gram = torch.ops.fastift.ift_update_gram
 ift_solve = torch.ops.fastift.ift_solve
+sqrtm_psd = torch.ops.fastift.sqrtm_psd
 
 
 def _shapes(name: str):
@@ -84,6 +87,16 @@ def _(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: i
 @_shapes("ift_solve_backward")
 def _(grad: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int):
     return gram.new_empty(gram.shape), style.new_empty(style.shape), c.new_empty(c.shape)
+
+
+@_shapes("sqrtm_psd")
+def _(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return a.new_empty(a.shape), a.new_empty(a.shape)
+
+
+@_shapes("sqrtm_psd_backward")
+def _(grad_root: Tensor, grad_inverse: Tensor, a: Tensor, eps: float) -> Tensor:
+    return a.new_empty(a.shape)
 
 
 def _moments_setup(ctx, inputs, output) -> None:
@@ -192,3 +205,16 @@ def _solve_backward(ctx, grad):
 
 
 _gradient("ift_solve", _solve_backward, _solve_setup)
+
+
+def _sqrtm_setup(ctx, inputs, output) -> None:
+    ctx.save_for_backward(inputs[0])
+    ctx.eps = inputs[1]
+
+
+def _sqrtm_backward(ctx, d_root, d_inverse):
+    (a,) = ctx.saved_tensors
+    return torch.ops.fastift.sqrtm_psd_backward(d_root, d_inverse, a, ctx.eps), None
+
+
+_gradient("sqrtm_psd", _sqrtm_backward, _sqrtm_setup)

@@ -8,7 +8,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["apply_affine", "ift_solve", "ift_solve_backward", "ift_update", "ift_update_gram", "moments", "wide"]
+from .errors import InvalidInputError
+
+__all__ = [
+    "apply_affine",
+    "ift_solve",
+    "ift_solve_backward",
+    "ift_update",
+    "ift_update_gram",
+    "moments",
+    "sqrtm_psd",
+    "sqrtm_psd_backward",
+    "wide",
+]
+
+ASYMMETRY = 1e-3
+"""How far a matrix may be from symmetric and from positive semi-definite, over its largest entry or eigenvalue: round-off of a
+Gram is far below, a mistake far above."""
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -106,3 +122,85 @@ def _iterates(
             pull = 2 * lr * share * (a - anchor) if lr else 0
             a = a - pull - (share * c)[:, None, None] * ((a @ gram @ a.mT - style) @ a)
     yield a, 0.0, False
+
+
+def sqrtm_psd(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(A^1/2, A^-1/2) of positive semi-definite matrices [B, C, C], both in a's dtype, computed in float64.
+
+    Eigenvalues up to eps times the largest count as zero in both, so that A^1/2 A^-1/2 is the projector on what is left: dead
+    channels and round-off are not whitened. The zero matrix gives zeros. Raises InvalidInputError for non-finite, asymmetric or
+    indefinite input.
+    """
+    values, kept, vectors, scale = _spectrum(a, eps)
+    root = torch.where(kept, values, 0).sqrt()
+    inverse = torch.where(kept, values, 1).rsqrt() * kept
+    unit = torch.sqrt(scale)[:, None, None]
+    one = _with_values(vectors, root) * unit
+    other = _with_values(vectors, inverse) / unit
+    return one.to(a.dtype), other.to(a.dtype)
+
+
+def sqrtm_psd_backward(grad_root: Tensor, grad_inverse: Tensor, a: Tensor, eps: float) -> Tensor:
+    """Gradient of `sqrtm_psd`: V (K o (V^T D V)) V^T with K_ij = (f(l_i) - f(l_j)) / (l_i - l_j) (Daleckii and Krein, 1965).
+
+    Which eigenvalues lie below the floor is taken as fixed; f is zero there, and so is K between two of them.
+    """
+    values, kept, vectors, scale = _spectrum(a, eps)
+    unit = torch.sqrt(scale)[:, None, None]
+    grad_root, grad_inverse = (0.5 * (g + g.mT).double() for g in (grad_root, grad_inverse))
+    row, column = kept.unsqueeze(2), kept.unsqueeze(1)
+    both, one = row & column, row ^ column
+    r = torch.where(kept, values, 1).sqrt()
+    # of two kept ones without a difference, which would cancel
+    total, product = r.unsqueeze(2) + r.unsqueeze(1), r.unsqueeze(2) * r.unsqueeze(1)
+    gap = torch.where(one, (values.unsqueeze(2) - values.unsqueeze(1)).abs(), 1)
+    large = torch.where(row, r.unsqueeze(2), r.unsqueeze(1))
+    k_root = torch.where(both, 1 / total, torch.where(one, large / gap, 0))
+    k_inverse = torch.where(both, -1 / (product * total), torch.where(one, 1 / (large * gap), 0))
+    inner = (
+        k_root * (vectors.mT @ grad_root @ vectors) / unit + k_inverse * (vectors.mT @ grad_inverse @ vectors) / unit**3
+    )
+    return (vectors @ inner @ vectors.mT).to(a.dtype)
+
+
+def _spectrum(a: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Eigenvalues [B, C] of A / scale, which of them are above the floor, eigenvectors, and scale [B] > 0."""
+    if a.dim() != 3 or a.shape[1] != a.shape[2]:
+        raise InvalidInputError(f"fastift.sqrtm_psd: a must be [B, C, C], got {tuple(a.shape)}")
+    if 0 in a.shape:
+        raise InvalidInputError(f"fastift.sqrtm_psd: a must not be empty, got {tuple(a.shape)}")
+    if a.dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"fastift.sqrtm_psd: a must be float32 or float64, got {a.dtype}")
+    if not 0 <= eps < 1:
+        raise InvalidInputError(f"fastift.sqrtm_psd: eps must lie in [0, 1), got {eps}")
+    wider = a.double()
+    scale = wider.abs().amax((1, 2))
+    if not torch.isfinite(scale).all():
+        raise InvalidInputError("fastift.sqrtm_psd: a must be finite, got NaN or infinity")
+    scale = scale.clamp_min(1e-290)  # of the zero matrix
+    unit = wider / scale[:, None, None]
+    if ((unit - unit.mT).abs().amax((1, 2)) > ASYMMETRY).any():
+        raise InvalidInputError("fastift.sqrtm_psd: a must hold symmetric matrices, got asymmetric ones")
+    values, vectors = _eigh(0.5 * (unit + unit.mT))
+    top = values[:, -1:].clamp_min(0)
+    if (values[:, 0] < -ASYMMETRY * values.abs().amax(1)).any():
+        raise InvalidInputError(
+            "fastift.sqrtm_psd: a must hold positive semi-definite matrices, "
+            f"got an eigenvalue of {float((values[:, 0] * scale).min()):.3g}"
+        )
+    return values, values > eps * top, vectors, scale
+
+
+def _eigh(unit: Tensor) -> tuple[Tensor, Tensor]:
+    """torch.linalg.eigh in float64; where it does not converge, once more with the diagonal moved by a few units of round-off."""
+    try:
+        return torch.linalg.eigh(unit)
+    except torch.linalg.LinAlgError:
+        nudge = torch.linspace(0, 1e-14, unit.shape[-1], dtype=unit.dtype, device=unit.device)
+        return torch.linalg.eigh(unit + torch.diag_embed(nudge.expand(unit.shape[:-1])))
+
+
+def _with_values(vectors: Tensor, values: Tensor) -> Tensor:
+    """V diag(values) V^T, symmetric to the bit."""
+    out = (vectors * values.unsqueeze(1)) @ vectors.mT
+    return 0.5 * (out + out.mT)

@@ -22,7 +22,7 @@ from fastift import (
     largest_stable_lam,
     moments,
 )
-from fastift.transform.ift import sigma_max
+from fastift.transform.pair import sigma_max
 
 
 def objective(f: torch.Tensor, anchor: torch.Tensor, style: Moments, lam: float) -> torch.Tensor:

@@ -20,6 +20,7 @@ from .._precision import full_precision
 from ..affine import Affine
 from ..errors import DivergenceError, InvalidInputError
 from ..moments import Moments
+from .pair import check_pair, common_grams, sigma_max
 
 __all__ = ["ift", "ift_scale_free", "ift_loop", "gram_distance", "largest_stable_lam"]
 
@@ -47,9 +48,9 @@ def ift(
     4 lam / n, by default the content's own. The step is stable while 4 lr lam / n * sigma_max stays below about 1; past that
     DivergenceError names the largest stable lam. (Inside torch.compile that test is left out: it would need the host.)
     """
-    _check_pair("fastift.ift", content, style)
-    _check_step("fastift.ift", lam, lr, n_upd, n_iter)
-    gram, target = _common(content.gram, style.gram)
+    check_pair("fastift.ift", content, style)
+    check_step("fastift.ift", lam, lr, n_upd, n_iter)
+    gram, target = common_grams(content.gram, style.gram)
     pixels = content.n.to(gram) if n is None else torch.full_like(content.n, float(n), dtype=gram.dtype)
     a = ops.ift_solve(gram, target, lr, 4 * lr * lam / pixels, n_upd, n_iter)
     if not torch.compiler.is_compiling():
@@ -77,7 +78,7 @@ def ift_scale_free(
     eps is a floor under the content's eigenvalues, relative to its largest. Where the content has no energy (dead channels,
     constant pictures, fewer pixels than channels) nothing would ever stop the map from growing: without the floor it overflows.
     """
-    _check_pair("fastift.ift_scale_free", content, style)
+    check_pair("fastift.ift_scale_free", content, style)
     if not 0 <= strength <= 1:  # also refuses NaN
         raise InvalidInputError(f"fastift.ift_scale_free: strength must lie in [0, 1], got {strength}")
     if not 0 < kappa <= 1:
@@ -86,7 +87,7 @@ def ift_scale_free(
         raise InvalidInputError(f"fastift.ift_scale_free: eps must lie in (0, 1), got {eps}")
     if n_upd < 1:
         raise InvalidInputError(f"fastift.ift_scale_free: n_upd must be at least 1, got {n_upd}")
-    gram, target = _common(content.gram, style.gram)
+    gram, target = common_grams(content.gram, style.gram)
     own = sigma_max(gram)
     scale = torch.maximum(own, sigma_max(target)).clamp_min(torch.finfo(gram.dtype).tiny)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
@@ -111,7 +112,7 @@ def ift_loop(
             f"fastift.ift_loop: features must be [B, C, N] or [B, C, H, W] with the style's C = {style.channels}, "
             f"got {tuple(features.shape)}"
         )
-    _check_step("fastift.ift_loop", lam, lr, n_upd, n_iter)
+    check_step("fastift.ift_loop", lam, lr, n_upd, n_iter)
     f = features.flatten(2)
     gram = ops.moments(f)[2]
     target = style.gram.to(gram).expand_as(gram).contiguous()
@@ -135,62 +136,15 @@ def gram_distance(affine: Affine, content: Moments, style: Moments) -> Tensor:
     return torch.linalg.matrix_norm(gram - style.gram.to(w))
 
 
-@full_precision
-def sigma_max(gram: Tensor, iterations: int = 16) -> Tensor:
-    """Largest eigenvalue [B] of positive semi-definite matrices [B, C, C], by power iteration from the row sums.
-
-    Never fails and needs no decomposition. Features behind a ReLU have a Gram without negative entries, whose leading
-    eigenvector has no negative entry either, so row sums start close to it.
-    """
-    scale = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(torch.finfo(gram.dtype).tiny)
-    unit = gram / scale[:, None, None]
-    # the diagonal keeps the start vector off zero where rows cancel
-    v = unit.sum(-1).abs() + unit.diagonal(dim1=-2, dim2=-1)
-    for _ in range(iterations):
-        v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
-        v = (unit @ v.unsqueeze(-1)).squeeze(-1)
-    return torch.linalg.vector_norm(v, dim=-1) * scale
-
-
 def largest_stable_lam(content: Moments, style: Moments, lr: float = 0.01, n: float | None = None) -> float:
     """The largest lam for which the paper's fixed step is stable on these moments: n / (4 lr max(sigma_max(G), sigma_max(S)))."""
-    gram, target = _common(content.gram, style.gram)
+    gram, target = common_grams(content.gram, style.gram)
     top = torch.maximum(sigma_max(gram), sigma_max(target))
     pixels = content.n.to(top) if n is None else torch.full_like(top, float(n))
     return float((pixels / (4 * lr * top.clamp_min(torch.finfo(top.dtype).tiny))).min())
 
 
-def _common(gram: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    dtype = torch.promote_types(gram.dtype, target.dtype)
-    if dtype in (torch.float16, torch.bfloat16):
-        dtype = torch.float32
-    gram, target = gram.to(dtype), target.to(dtype)
-    return gram, target.expand_as(gram).contiguous()
-
-
-def _check_pair(who: str, content: Moments, style: Moments) -> None:
-    for name, m in (("content", content), ("style", style)):
-        if not isinstance(m, Moments):
-            raise InvalidInputError(f"{who}: {name} must be fastift.Moments, got {type(m).__name__}")
-        if m.gram.dim() != 3 or m.gram.shape[-1] != m.gram.shape[-2]:
-            raise InvalidInputError(f"{who}: the Gram of {name} must be [B, C, C], got {tuple(m.gram.shape)}")
-    if content.channels != style.channels:
-        raise InvalidInputError(
-            f"{who}: content and style must have the same C, got {content.channels} and {style.channels}"
-        )
-    if style.gram.shape[0] not in (1, content.gram.shape[0]):
-        raise InvalidInputError(
-            f"{who}: style must hold 1 or {content.gram.shape[0]} samples like the content, got {style.gram.shape[0]}"
-        )
-    if not torch.compiler.is_compiling():
-        for name, m in (("content", content), ("style", style)):
-            if (
-                m.gram.device.type == "cpu" and not torch.isfinite(m.gram).all()
-            ):  # a test on a GPU would stall its queue
-                raise InvalidInputError(f"{who}: the Gram of {name} must be finite, got NaN or infinity")
-
-
-def _check_step(who: str, lam: float, lr: float, n_upd: int, n_iter: int) -> None:
+def check_step(who: str, lam: float, lr: float, n_upd: int, n_iter: int) -> None:
     if not 0 <= lam < math.inf:
         raise InvalidInputError(f"{who}: lam must be finite and not negative, got {lam}")
     if not 0 < lr < math.inf:
