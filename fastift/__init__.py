@@ -6,6 +6,7 @@ from .autoencoder import Autoencoder, AutoencoderConfig, AutoencoderProtocol
 from .backend import backends
 from .engine import Stylizer, stylize
 from .errors import DivergenceError, FastiftError, ImageFileError, InvalidInputError, OutputError, WeightsError
+from .layer import IFTransform
 from .moments import Moments, blend, moments
 from .style import Style
 from .transform import (
@@ -27,6 +28,7 @@ __all__ = [
     "AutoencoderProtocol",
     "DivergenceError",
     "FastiftError",
+    "IFTransform",
     "ImageFileError",
     "InvalidInputError",
     "Moments",

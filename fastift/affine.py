@@ -12,7 +12,7 @@ from . import ops
 from ._precision import full_precision
 from .errors import InvalidInputError
 
-__all__ = ["Affine", "apply", "fold"]
+__all__ = ["Affine", "Regional", "apply", "fold"]
 
 
 class Affine(NamedTuple):
@@ -38,6 +38,13 @@ class Affine(NamedTuple):
     def then(self, other: Affine) -> Affine:
         """The map that applies self first and other second."""
         return Affine(other.weight @ self.weight, (other.weight @ self.bias.unsqueeze(-1)).squeeze(-1) + other.bias)
+
+
+class Regional(NamedTuple):
+    """One map a region, weight [B, R, C, C] and bias [B, R, C], with the regions' soft masks [B, R, H, W]. Cannot be folded."""
+
+    affine: Affine
+    mask: Tensor
 
 
 @full_precision
@@ -86,10 +93,15 @@ def fold(conv_weight: Tensor, conv_bias: Tensor | None, affine: Affine) -> tuple
     return folded, shift
 
 
-def conv_after(x: Tensor, conv: nn.Conv2d, affine: Affine | None) -> Tensor:
-    """conv(affine(x)) for a reflection-padded convolution, with the map folded: no pass over the pixels for the map."""
+def conv_after(x: Tensor, conv: nn.Conv2d, affine: Affine | Regional | None) -> Tensor:
+    """conv(affine(x)) for a reflection-padded convolution, with the map folded: no pass over the pixels for the map.
+
+    Maps by region vary over the picture and are applied first.
+    """
     if affine is None:
         return conv(x)
+    if isinstance(affine, Regional):
+        return conv(apply(x, affine.affine, affine.mask))
     weights, biases = fold(conv.weight, conv.bias, affine)
     if conv.padding_mode == "reflect":
         x = nnf.pad(x, conv._reversed_padding_repeated_twice, mode="reflect")

@@ -76,11 +76,28 @@ def main() -> None:
     callback=LEVELS,
     help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: the preset's]",
 )
+@click.option(
+    "-t",
+    "--transform",
+    type=click.Choice(["ift", "ift_line_search", "wct", "ot", "adain"]),
+    default="ift",
+    show_default=True,
+    help="How statistics are brought to the style's.",
+)
+@click.option(
+    "--flow",
+    type=click.Choice(["cascade", "single_pass", "encoder_side"]),
+    help="Encode and decode once a level, or once in all.  [default: the preset's]",
+)
+@click.option("--passes", type=click.IntRange(1, 100), default=1, show_default=True, help="Restyle the result again.")
+@click.option("--mask", type=click.Path(path_type=Path), help="Picture of the content's regions, a colour each.")
+@click.option("--style-mask", type=click.Path(path_type=Path), help="The style's regions in the same colours.")
 @click.option("--size", type=click.IntRange(16), help="Reduce the content to this shorter side.  [default: keep]")
 @click.option(
     "--style-size", type=click.IntRange(16), help="Reduce styles to this shorter side.  [default: the content's]"
 )
 @click.option("--keep-colours", is_flag=True, help="Restyle the luminance only.")
+@click.option("--colours-only", is_flag=True, help="Restyle the colours only.")
 @click.option(
     "--model", default="slim", show_default=True, help="slim, a fastift weight file, or a folder of VGG-19 files."
 )
@@ -95,15 +112,25 @@ def stylize(
     strength,
     preset,
     levels,
+    transform,
+    flow,
+    passes,
+    mask,
+    style_mask,
     size,
     style_size,
     keep_colours,
+    colours_only,
     model,
     device,
     force,
     quiet,
 ):
-    """Give the picture CONTENT the style of one or more pictures STYLE."""
+    """Give the picture CONTENT the style of one or more pictures STYLE.
+
+    Several styles are blended. With --mask each region of the content gets one: the style of its colour in --style-mask, or
+    without that, one STYLE for each colour of the mask, in ascending order of red, green and blue.
+    """
     from .engine import Stylizer
     from .engine import stylize as restyle
     from .image import check_target, read_picture, write_picture
@@ -112,9 +139,14 @@ def stylize(
     picture = read_picture(content)
     style_pictures = [read_picture(s) for s in styles]
     started = time.perf_counter()
+    if style_mask is not None:
+        if mask is None or len(styles) > 1:
+            raise InvalidInputError("fastift stylize: --style-mask needs --mask and one style")
+        style_pictures = style_pictures[0]
     out = restyle(
         picture, style_pictures, size=size, style_size=style_size, model=Stylizer(model, device=device), weights=weights,
-        preset=preset, strength=strength, levels=levels, keep_colours=keep_colours,
+        preset=preset, strength=strength, levels=levels, transform=transform, flow=flow, passes=passes, mask=mask,
+        style_mask=style_mask, keep_colours=keep_colours, colours_only=colours_only,
     )  # fmt: skip
     result = read_picture(out)
     write_picture(output, result.pixels, alpha=result.alpha, icc_profile=picture.icc_profile, force=force)
@@ -153,6 +185,96 @@ def demo(output, width, device, force):
 def _advance(bar, done: int, total: int) -> None:
     bar.total = total
     bar.update(done - bar.n)
+
+
+CONTENT = click.argument("content", type=click.Path(path_type=Path))
+STYLE = click.argument("style", type=click.Path(path_type=Path))
+COMPARED = (
+    click.option(
+        "-o", "--output", required=True, type=click.Path(path_type=Path), help="The sheet of pictures to write."
+    ),
+    click.option("--size", type=click.IntRange(16), default=512, show_default=True, help="Shorter side."),
+    click.option("-p", "--preset", type=click.Choice(["art", "photo"]), default="art", show_default=True),
+    click.option(
+        "--flow", type=click.Choice(["cascade", "single_pass", "encoder_side"]), help="[default: the preset's]"
+    ),
+    click.option("--levels", callback=LEVELS, help="Levels to restyle, like 4,3,2,1.  [default: the preset's]"),
+    click.option("--transforms", callback=_list_of(str, "ift,wct"), help="Some of them, like ift,wct.  [default: all]"),
+    click.option(
+        "--model", default="slim", show_default=True, help="slim, a weight file, or a folder of VGG-19 files."
+    ),
+    click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]"),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+    click.option("--force", is_flag=True, help="Overwrite the output if it exists."),
+)
+
+
+def _compared(command: Callable) -> Callable:
+    """The arguments that `compare` and `sweep` share."""
+    for decorate in (*reversed(COMPARED), STYLE, CONTENT):
+        command = decorate(command)
+    return command
+
+
+def _run_comparison(content, style, output, size, transforms, strengths, model, device, as_json, force, **settings):
+    import json
+
+    from tqdm import tqdm
+
+    from .compare import compare, sheet, table
+    from .engine import Stylizer
+    from .image import check_target, read_picture, resize_shorter, to_pil, write_picture
+    from .transform.named import TRANSFORMS
+
+    check_target(output, force)
+    transforms = transforms or TRANSFORMS
+    pictures = [resize_shorter(read_picture(p).pixels, size) for p in (content, style)]
+    with tqdm(unit="picture", leave=False) as bar:
+        results = compare(
+            *pictures, model=Stylizer(model, device=device), size=None, transforms=transforms, strengths=strengths,
+            progress=lambda done, total: _advance(bar, done, total),
+            **{k: v for k, v in settings.items() if v is not None},
+        )  # fmt: skip
+    made = sheet(results, *(to_pil(p) for p in pictures))
+    write_picture(output, read_picture(made).pixels, force=force)
+    click.echo(json.dumps([r.to_dict() for r in results], indent=1) if as_json else "\n".join(table(results)))
+    return results
+
+
+@main.command()
+@_compared
+@click.option("-s", "--strength", type=float, default=0.7, show_default=True, help="Of every transform.")
+def compare(strength, **arguments):
+    """Restyle CONTENT with STYLE by every transform: a sheet of the pictures, and a table.
+
+    The table has seconds, style distance (1 is the content, 0 the style, by the model's own encoder) and content SSIM.
+    """
+    _run_comparison(strengths=(strength,), **arguments)
+
+
+@main.command()
+@_compared
+@click.option(
+    "--strengths",
+    callback=_list_of(float, "0,0.5,1"),
+    default="0.25,0.5,0.75,1",
+    show_default=True,
+    help="Columns of the sheet.",
+)
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="Also draw style distance over content SSIM here."
+)
+def sweep(strengths, plot_file, force, **arguments):
+    """Restyle CONTENT with STYLE over strength and transform: a sheet of the pictures, a table, and a plot."""
+    from .image import check_target, read_picture, write_picture
+
+    if plot_file is not None:
+        check_target(plot_file, force)
+    results = _run_comparison(strengths=strengths, force=force, **arguments)
+    if plot_file is not None:
+        from .compare import plot
+
+        write_picture(plot_file, read_picture(plot(results)).pixels, force=force)
 
 
 @main.command()

@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .affine import Affine, conv_after
+from .affine import Affine, Regional, conv_after
 from .encoder import Plan, conv3x3
 
 __all__ = ["Decoder"]
+
+TINY = 1e-24
+"""Keeps the gradient of a square root finite where a channel is constant."""
 
 
 class Decoder(nn.Module):
@@ -41,7 +44,7 @@ class Decoder(nn.Module):
                 self.add_module(f"conv{n - 1}_{k}", conv3x3(below, below))
         self.conv1_1 = conv3x3(plan.widths[0], 3)
 
-    def block(self, n: int, x: Tensor, affine: Affine | None = None, skip: Tensor | None = None) -> Tensor:
+    def block(self, n: int, x: Tensor, affine: Affine | Regional | None = None, skip: Tensor | None = None) -> Tensor:
         """One block; a map of its input is folded into its first convolution, a skip is the detail of stage n - 1."""
         x = conv_after(x, self.get_submodule(f"conv{n}_1"), affine)
         if n == 1:
@@ -64,9 +67,9 @@ class Decoder(nn.Module):
     def forward(
         self,
         x: Tensor,
-        affine: Affine | None = None,
+        affine: Affine | Regional | None = None,
         skips: list[Tensor] | None = None,
-        transform: Callable[[int, Tensor], Affine | None] | None = None,
+        transform: Callable[[int, Tensor], Affine | Regional | None] | None = None,
         level: int | None = None,
     ) -> Tensor:
         """Features [B, C, h, w] of relu{level}_1 to an image [B, 3, H, W], not clamped.
@@ -88,9 +91,30 @@ def detail(skip: Tensor) -> Tensor:
     Normalising takes away the content's own contrast, so that only where the edges are survives, not how strong they were:
     statistics must come from the style.
     """
-    coarse = nnf.interpolate(nnf.avg_pool2d(skip, 2), size=skip.shape[2:], mode="bilinear", align_corners=False)
-    d = (skip - coarse).float()
+    d = lost_by_pooling(skip).float()
     spread = d.square().mean((2, 3), keepdim=True)
     # relative floor: a dead channel must stay zero and not become amplified round-off
     floor = 1e-4 * spread.mean(1, keepdim=True) + torch.finfo(d.dtype).tiny
     return (d * torch.rsqrt(spread + floor)).to(skip.dtype)
+
+
+def next_octave(x: Tensor) -> Tensor:
+    """How strong the detail of [B, C, H, W] is one octave below its finest, as [B, C, 1, 1].
+
+    Upsampled features still have that octave, and in pictures neighbouring octaves are about equally strong: it tells how
+    strong the finest should be, by the statistics of the features as they are now (restyled, say), whatever the picture's size.
+    """
+    return (
+        lost_by_pooling(nnf.avg_pool2d(x, 2))
+        .float()
+        .square()
+        .mean((2, 3), keepdim=True)
+        .clamp_min(TINY)
+        .sqrt()
+        .to(x.dtype)
+    )
+
+
+def lost_by_pooling(x: Tensor) -> Tensor:
+    coarse = nnf.avg_pool2d(x, 2)
+    return x - nnf.interpolate(coarse, size=x.shape[2:], mode="bilinear", align_corners=False)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .affine import Affine, conv_after
+from .affine import Affine, Regional, conv_after
 
 __all__ = ["Plan", "VGG19", "Features", "Encoder"]
 
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
             if plan.learned_pooling and n < plan.levels:
                 self.add_module(f"pool{n}", nn.Conv2d(width, width, 2, stride=2, bias=False))
 
-    def stage(self, n: int, x: Tensor, affine: Affine | None = None) -> tuple[Tensor, Tensor]:
+    def stage(self, n: int, x: Tensor, affine: Affine | Regional | None = None) -> tuple[Tensor, Tensor]:
         """From relu(n-1)_1 (the image for n = 1) to reluN_1; also the last map before the pooling between them.
 
         A map of the incoming features is folded into this stage's first convolution.
@@ -77,11 +77,22 @@ class Encoder(nn.Module):
             pooled = pooled + self.get_submodule(f"pool{n - 1}")(x)
         return nnf.relu_(self.get_submodule(f"conv{n}_1")(pooled)), x
 
-    def walk(self, image: Tensor, level: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """relu1_1, relu2_1 .. in turn, each with the last map before its pooling: who keeps none of them needs memory for one."""
-        x = image
-        for n in range(1, (level or self.plan.levels) + 1):
-            x, before_pool = self.stage(n, x)
+    def walk(
+        self,
+        image: Tensor,
+        level: int | None = None,
+        transform: Callable[[int, Tensor], Affine | Regional | None] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """relu1_1, relu2_1 .. in turn, each with the last map before its pooling: who keeps none of them needs memory for one.
+
+        transform(n, features) gives a map of reluN_1 for the stages after it, n = 1 .. level - 1: the fine-to-coarse transforms
+        inside the encoder. What is yielded are the taps before their own map.
+        """
+        x, affine = image, None
+        last = level or self.plan.levels
+        for n in range(1, last + 1):
+            x, before_pool = self.stage(n, x, affine)
+            affine = transform(n, x) if transform is not None and n < last else None
             yield x, before_pool
 
     def forward(self, image: Tensor, level: int | None = None) -> Features:

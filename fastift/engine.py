@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,16 +13,17 @@ import torch.nn.functional as nnf
 from PIL import Image
 from torch import Tensor
 
-from .affine import Affine
+from .affine import Affine, Regional
 from .autoencoder import AutoencoderProtocol
 from .colour import with_colours_of
 from .decoder import detail
-from .errors import DivergenceError, InvalidInputError
+from .errors import InvalidInputError
 from .image import Picture, as_batch, read_picture, resize_shorter, to_pil
 from .moments import Moments, moments
-from .presets import PAPER_SETTINGS, PRESETS
+from .presets import PRESETS
+from .regions import FEATHER, LabelsLike, Regions, read_labels
 from .style import Style
-from .transform import ift, ift_scale_free
+from .transform.named import TRANSFORMS, Solver
 from .weights import load_autoencoder
 
 __all__ = ["Stylizer", "stylize"]
@@ -72,38 +73,67 @@ class Stylizer:
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def style(self, images: ImageLike | Sequence[ImageLike], weights: Sequence[float] | None = None) -> Style:
+    def style(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        weights: Sequence[float] | None = None,
+        *,
+        mask: LabelsLike | None = None,
+    ) -> Style:
         """Moments of one picture, or of several blended with weights (equal by default), at every level.
 
-        A batch [B, 3, H, W] gives B styles, one for each sample of a content batch (or one for all if B = 1).
+        A batch [B, 3, H, W] gives B styles, one for each sample of a content batch (or one for all if B = 1). With a mask, a
+        label map of the one picture (see `fastift.regions.read_labels`), the moments are those of each region.
         """
         several = isinstance(images, list | tuple)
+        if mask is not None:
+            if several or weights is not None:
+                raise InvalidInputError("fastift.Stylizer.style: a mask needs one image without weights, got several")
+            (labels,) = read_labels(mask, names=["style_mask"])
+            return self._moments_of(images, labels)
         styles = [self._moments_of(image) for image in (images if several else [images])]
         if not several and weights is not None:
             raise InvalidInputError("fastift.Stylizer.style: weights need a list of images, got one image")
         return Style.blend(styles, weights) if several else styles[0]
 
-    def _moments_of(self, image: ImageLike) -> Style:
+    def _moments_of(self, image: ImageLike, labels: Tensor | None = None) -> Style:
         x = self._prepare(image, "style")
+        regions = self._regions(labels, x, "style_mask", 0.0) if labels is not None else None
+        seen = {}
         with self._autocast():
-            taps = self.model.encoder.walk(self._pad(x), self.model.levels)
-            seen = {n: moments(tap) for n, (tap, _) in enumerate(taps, start=1)}
-        return Style(seen, self.fingerprint)
+            for n, (tap, _) in enumerate(self.model.encoder.walk(self._pad(x), self.model.levels), start=1):
+                seen[n] = moments(tap) if regions is None else Moments(*(t.squeeze(0) for t in regions.moments(tap)))
+        return Style(seen, self.fingerprint, regions.labels if regions is not None else None)
+
+    def _regions(self, labels: Tensor, x: Tensor, name: str, feather: float) -> Regions:
+        """Regions of a picture as `_pad` leaves it."""
+        if labels.shape != x.shape[2:]:
+            raise InvalidInputError(
+                f"fastift: {name} must have the size of its picture, {x.shape[3]} x {x.shape[2]}, "
+                f"got {labels.shape[1]} x {labels.shape[0]}"
+            )
+        found = Regions.of(labels, feather=feather * min(labels.shape))
+        return found._replace(masks=self._pad(found.masks.to(self.device)))
 
     def __call__(
         self,
         content: ImageLike,
-        style: Style | ImageLike | Sequence[ImageLike],
+        style: Style | ImageLike | Sequence[ImageLike] | dict[int, Style | ImageLike],
         *,
         weights: Sequence[float] | None = None,
         preset: str = "art",
         flow: str | None = None,
         skips: bool | None = None,
-        transform: str = "ift",
-        strength: float | None = None,
+        transform: str | dict[int, str] = "ift",
+        strength: float | dict[int, float] | None = None,
         mode: str = "scale_free",
         levels: Sequence[int] | None = None,
+        passes: int = 1,
+        mask: LabelsLike | None = None,
+        style_mask: LabelsLike | None = None,
+        feather: float = FEATHER,
         keep_colours: bool = False,
+        colours_only: bool = False,
         lam: float | dict[int, float] | None = None,
         lr: float = 0.01,
         n_upd: int | dict[int, int] | None = None,
@@ -112,63 +142,142 @@ class Stylizer:
         """Restyle content [B, 3, H, W] in [0, 1], any H and W from 16; returns the same size, float32 in [0, 1].
 
         style: a `Style`, or images to make one of (several are blended with weights). preset "art" or "photo" gives the
-        defaults of flow ("cascade" or "single_pass"), skips, strength and levels, see `fastift.presets`.
+        defaults of flow, skips, strength and levels, see `fastift.presets`.
 
-        mode "scale_free": strength in [0, 1] is the dial, 0 plain reconstruction. mode "paper": the paper's own step with
-        lam, lr, n_upd (one number, or one a level) and n_iter; strength, if given, blends the map with the identity. A lam that
-        diverges raises DivergenceError. keep_colours: only the luminance is restyled. Differentiable in content.
+        flow: "cascade" encodes and decodes once a level, coarse to fine (the paper); "single_pass" encodes once and transforms
+        inside the decoder, coarse to fine; "encoder_side" transforms inside the encoder, fine to coarse, and decodes once from
+        the deepest level. transform: "ift", "ift_line_search", "wct", "ot" or "adain", one for all levels or one a level
+        ({3: "wct", 2: "ift"}; "ift" for the others). strength in [0, 1], one or one a level (the preset's for the others), is
+        the dial: 0 is plain reconstruction. passes: the whole flow again on its own result.
+
+        mode "paper": IFT with the paper's own step, lam, lr, n_upd (one number, or one a level) and n_iter; strength, if given,
+        blends the map with the identity. A lam that diverges raises DivergenceError. lam, n_upd and n_iter are also those of
+        "ift_line_search".
+
+        mask: labels of the content's regions, of its own size, see `fastift.regions.read_labels`. Each region takes the style of
+        its label: of the region with that label in style_mask (or of a `Style` made with a mask), or style is a dict
+        {label: Style or image}, or a list of as many images as labels, in ascending order. Regions without a style, or without
+        a pixel at a level, keep their features. feather: width of the soft edges over the shorter side.
+
+        keep_colours: only the luminance is restyled; colours_only: only the colours. Differentiable in content.
         """
         chosen = _preset(preset)
         flow = chosen.flow if flow is None else flow
         skips = chosen.skips and flow == "single_pass" if skips is None else skips
         levels = _check_levels(chosen.levels if levels is None else levels, self.model.levels)
-        _check_choice("flow", flow, ("cascade", "single_pass"))
+        _check_choice("flow", flow, ("cascade", "single_pass", "encoder_side"))
         _check_choice("mode", mode, ("scale_free", "paper"))
-        _check_choice("transform", transform, ("ift",))
-        if strength is None:
-            strength = chosen.strength if mode == "scale_free" else 1.0
-        if not 0 <= strength <= 1:
-            raise InvalidInputError(f"fastift: strength must lie in [0, 1], got {strength}")
-        if flow == "cascade" and skips:
-            raise InvalidInputError("fastift: skips need flow='single_pass', got flow='cascade'")
+        transforms = _each_level("transform", transform, levels, "ift")
+        for name in transforms.values():
+            _check_choice("transform", name, TRANSFORMS)
+        strengths = _each_level("strength", strength, levels, chosen.strength if mode == "scale_free" else 1.0)
+        for value in strengths.values():
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise InvalidInputError(f"fastift: strength must lie in [0, 1], got {value}")
+        if flow != "single_pass" and skips:
+            raise InvalidInputError(f"fastift: skips need flow='single_pass', got flow={flow!r}")
+        if keep_colours and colours_only:
+            raise InvalidInputError("fastift: keep_colours and colours_only exclude each other, got both")
+        if not isinstance(passes, int) or not 1 <= passes <= 100:
+            raise InvalidInputError(f"fastift: passes must be a whole number from 1 to 100, got {passes}")
+        if not 0 <= feather <= 1:
+            raise InvalidInputError(f"fastift: feather must lie in [0, 1], got {feather}")
         x = self._prepare(content, "content")
-        if not isinstance(style, Style):
-            style = self.style(style, weights)
-        elif weights is not None:
-            raise InvalidInputError("fastift: weights need a list of style images, got a Style; blend with Style.blend")
-        style = self._check_style(style, len(x), levels)
+        if mask is None:
+            if style_mask is not None or isinstance(style, dict) or (isinstance(style, Style) and style.labels):
+                raise InvalidInputError("fastift: a style by regions needs a mask of the content, got none")
+            regions = None
+            if not isinstance(style, Style):
+                style = self.style(style, weights)
+            elif weights is not None:
+                raise InvalidInputError(
+                    "fastift: weights need a list of style images, got a Style; blend with Style.blend"
+                )
+        else:
+            if weights is not None:
+                raise InvalidInputError("fastift: with a mask each region has one style, got weights to blend several")
+            labels, style = self._styles_by_label(style, mask, style_mask)
+            regions = self._regions(labels, x, "mask", feather)
+            style = _in_order_of(style, regions.labels)
+        style = self._check_style(style, len(x) if regions is None else None, levels)
+        solver = Solver(transforms, strengths, mode, lam, lr, n_upd, n_iter)
 
-        def solve(n: int, features: Tensor) -> Affine | None:
-            if n not in levels or strength == 0:
+        def solve(n: int, features: Tensor) -> Affine | Regional | None:
+            if not solver.acts_on(n):
                 return None
-            seen, target = moments(features), style.levels[n]
-            if mode == "scale_free":
-                return ift_scale_free(seen, target, strength=strength)
-            return self._paper_map(n, seen, target, lam, lr, n_upd, n_iter).toward_identity(strength)
+            if regions is None:
+                return solver(n, moments(features), style.levels[n])
+            return regions.solve(features, style.levels[n], functools.partial(solver, n))
 
+        run = {
+            "cascade": self._cascade,
+            "single_pass": functools.partial(self._single_pass, skips=skips),
+            "encoder_side": self._encoder_side,
+        }[flow]
+        out = self._pad(x)
         with self._autocast():
-            padded = self._pad(x)
-            cascade = flow == "cascade"
-            out = self._cascade(padded, levels, solve) if cascade else self._single_pass(padded, levels, skips, solve)
-        out = out[:, :, : x.shape[2], : x.shape[3]].float().clamp(0, 1)
+            for _ in range(passes):
+                out = run(out, levels, solve).clamp(0, 1)
+        out = out[:, :, : x.shape[2], : x.shape[3]].float()
+        if colours_only:
+            return with_colours_of(x, out)
         return with_colours_of(out, x) if keep_colours else out
+
+    def _styles_by_label(
+        self, style: Style | ImageLike | Sequence[ImageLike] | dict, mask: LabelsLike, style_mask: LabelsLike | None
+    ) -> tuple[Tensor, Style]:
+        """The content's label map, and a style with labels."""
+        if style_mask is not None:
+            if isinstance(style, Style | dict | list | tuple):
+                raise InvalidInputError(
+                    f"fastift: a style_mask needs one style image, got {type(style).__name__}; use Stylizer.style(mask=...)"
+                )
+            labels, style_labels = read_labels(mask, style_mask)
+            return labels, self._moments_of(style, style_labels)
+        (labels,) = read_labels(mask)
+        if isinstance(style, Style) and style.labels:
+            return labels, style
+        if isinstance(style, list | tuple):
+            found = torch.unique(labels).tolist()
+            if len(style) != len(found):
+                raise InvalidInputError(
+                    f"fastift: mask has {len(found)} labels, expected as many styles in the list, got {len(style)}"
+                )
+            style = dict(zip(found, style, strict=True))
+        if not isinstance(style, dict):
+            raise InvalidInputError(
+                "fastift: with a mask, style must be by region: a dict {label: style}, a list of one style a label, "
+                "or one image with style_mask"
+            )
+        return labels, Style.of_regions(
+            {label: s if isinstance(s, Style) else self._moments_of(s) for label, s in style.items()}
+        )
 
     def _cascade(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
         for n in levels:
-            if str(n) not in self.model.decoders:
-                raise InvalidInputError(
-                    f"fastift: this model has no decoder for relu{n}_1; it has {sorted(self.model.decoders)}"
-                )
+            decoder = self._decoder(n)
             features = self._tap(x, n)
-            x = self.model.decoders[str(n)](features, solve(n, features)).clamp(0, 1)
+            x = decoder(features, solve(n, features)).clamp(0, 1)
         return x
 
-    def _tap(self, x: Tensor, n: int) -> Tensor:
-        for tap, _ in self.model.encoder.walk(x, n):
+    def _encoder_side(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
+        deepest = levels[0]
+        features = self._tap(x, deepest, solve)
+        return self._decoder(deepest)(features, solve(deepest, features))
+
+    def _decoder(self, n: int) -> Callable[..., Tensor]:
+        if str(n) not in self.model.decoders:
+            raise InvalidInputError(
+                f"fastift: this model has no decoder for relu{n}_1; it has {sorted(self.model.decoders)}"
+            )
+        return self.model.decoders[str(n)]
+
+    def _tap(self, x: Tensor, n: int, transform: Callable | None = None) -> Tensor:
+        for tap, _ in self.model.encoder.walk(x, n, transform):
             features = tap  # the shallower ones are freed on the way
         return features
 
-    def _single_pass(self, x: Tensor, levels: tuple[int, ...], skips: bool, solve) -> Tensor:
+    def _single_pass(self, x: Tensor, levels: tuple[int, ...], solve, *, skips: bool) -> Tensor:
         if self.model.single_pass is None:
             raise InvalidInputError("fastift: this model has no single-pass decoder, expected flow='cascade'")
         deepest = levels[0]
@@ -178,16 +287,6 @@ class Stylizer:
             if skips and n > 1:
                 details.append(detail(before_pool))
         return self.model.single_pass(features, solve(deepest, features), details or None, solve, deepest)
-
-    @staticmethod
-    def _paper_map(n: int, seen: Moments, target: Moments, lam, lr: float, n_upd, n_iter: int) -> Affine:
-        default_lam, default_upd = PAPER_SETTINGS.get(n, PAPER_SETTINGS[4])
-        lam = lam.get(n, default_lam) if isinstance(lam, dict) else default_lam if lam is None else lam
-        n_upd = n_upd.get(n, default_upd) if isinstance(n_upd, dict) else default_upd if n_upd is None else n_upd
-        try:
-            return ift(seen, target, lam=lam, lr=lr, n_upd=n_upd, n_iter=n_iter)
-        except DivergenceError as err:
-            raise DivergenceError(f"relu{n}_1: {err}") from err
 
     def _prepare(self, image: ImageLike, name: str) -> Tensor:
         # inside a compiled graph only tensors can come, and their values cannot be looked at
@@ -208,7 +307,8 @@ class Stylizer:
             return torch.autocast(self.device.type, enabled=torch.is_autocast_enabled(self.device.type))
         return torch.autocast(self.device.type, self.dtype)
 
-    def _check_style(self, style: Style, batch: int, levels: tuple[int, ...]) -> Style:
+    def _check_style(self, style: Style, batch: int | None, levels: tuple[int, ...]) -> Style:
+        """batch: how many samples the style may have besides one; None for regions."""
         if style.encoder != self.fingerprint:
             raise InvalidInputError(
                 f"fastift: the style comes from another encoder ({style.encoder}), expected this model's ({self.fingerprint})"
@@ -218,7 +318,7 @@ class Stylizer:
                 raise InvalidInputError(
                     f"fastift: the style has no moments for relu{n}_1, it has levels {sorted(style.levels)}"
                 )
-            if len(style.levels[n].mean) not in (1, batch):
+            if batch is not None and len(style.levels[n].mean) not in (1, batch):
                 raise InvalidInputError(
                     f"fastift: the style must hold 1 or {batch} samples, got {len(style.levels[n].mean)}"
                 )
@@ -248,21 +348,57 @@ def stylize(
         raise InvalidInputError(
             f"fastift.stylize: content must be one picture, got a batch of {len(pixels)}; use fastift.Stylizer"
         )
+    full = pixels
     pixels = resize_shorter(pixels, size) if size else pixels
     alpha = picture.alpha if isinstance(picture, Picture) else None
     if alpha is not None and alpha.shape[2:] != pixels.shape[2:]:
         alpha = nnf.interpolate(alpha, size=pixels.shape[2:], mode="bilinear", antialias=True)
+    shorter = style_size or min(pixels.shape[2:])
     with torch.inference_mode():
-        if not isinstance(style, Style):
-            shorter = style_size or min(pixels.shape[2:])
+        if settings.get("mask") is not None:
+            style, masks = _reduced_regions(style, settings["mask"], settings.get("style_mask"), full, pixels, shorter)
+            settings |= masks
+        elif not isinstance(style, Style):
             images = style if isinstance(style, list | tuple) else [style]
-            blended = stylizer.style(
-                [resize_shorter(as_batch(i, name="style"), shorter) for i in images], settings.pop("weights", None)
-            )
-        else:
-            blended = style
-        out = stylizer(pixels, blended, **settings)
+            small = [resize_shorter(as_batch(i, name="style"), shorter) for i in images]
+            style = stylizer.style(small, settings.pop("weights", None))
+        out = stylizer(pixels, style, **settings)
     return to_pil(out.cpu(), alpha, picture.icc_profile if isinstance(picture, Picture) else None)
+
+
+def _reduced_regions(
+    style, mask: LabelsLike, style_mask: LabelsLike | None, full: Tensor, pixels: Tensor, shorter: int
+) -> tuple[Style | Tensor | list[Tensor] | dict, dict[str, Tensor]]:
+    """Styles by region reduced to a shorter side, and the label maps at the sizes of the reduced pictures."""
+
+    def reduced(image: ImageLike) -> Tensor:
+        return resize_shorter(as_batch(image, name="style"), shorter)
+
+    if isinstance(style, dict):
+        style = {label: s if isinstance(s, Style) else reduced(s) for label, s in style.items()}
+    elif isinstance(style, list | tuple):
+        style = [reduced(s) for s in style]
+    if style_mask is None or isinstance(style, Style | dict | list):
+        masks = {"mask": _reduced_labels(read_labels(mask)[0], full, pixels, "mask")}
+        return style, masks if style_mask is None else {**masks, "style_mask": style_mask}
+    labels, style_labels = read_labels(mask, style_mask)
+    whole = as_batch(style, name="style")
+    style = resize_shorter(whole, shorter)
+    return style, {
+        "mask": _reduced_labels(labels, full, pixels, "mask"),
+        "style_mask": _reduced_labels(style_labels, whole, style, "style_mask"),
+    }
+
+
+def _reduced_labels(labels: Tensor, full: Tensor, reduced: Tensor, name: str) -> Tensor:
+    """A label map of the full picture at the size of the reduced one."""
+    if labels.shape not in (full.shape[2:], reduced.shape[2:]):
+        raise InvalidInputError(
+            f"fastift.stylize: {name} must have the size of its picture, {full.shape[3]} x {full.shape[2]}, "
+            f"got {labels.shape[1]} x {labels.shape[0]}"
+        )
+    # float64 holds every label of a colour exactly
+    return nnf.interpolate(labels[None, None].double(), size=reduced.shape[2:], mode="nearest-exact")[0, 0].long()
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
@@ -288,6 +424,31 @@ def _preset(name: str):
 def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InvalidInputError(f"fastift: {what} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def _each_level(what: str, setting, levels: tuple[int, ...], default) -> dict:
+    """A setting for every level: one for all, or a dict that leaves the others at the default."""
+    if not isinstance(setting, dict):
+        return dict.fromkeys(levels, default if setting is None else setting)
+    if not set(setting) <= set(levels):
+        raise InvalidInputError(f"fastift: {what} by level must name levels among {levels}, got {sorted(setting)}")
+    return {n: setting.get(n, default) for n in levels}
+
+
+def _in_order_of(style: Style, labels: tuple[int, ...]) -> Style:
+    """The style's regions in the order of the content's labels; empty moments for labels it has not."""
+    if not set(labels) & set(style.labels):
+        raise InvalidInputError(
+            f"fastift: mask and style have no label in common, got {list(labels)} and {list(style.labels)}"
+        )
+    at = torch.tensor([style.labels.index(label) if label in style.labels else -1 for label in labels])
+    levels = {}
+    for n, m in style.levels.items():
+        picked = [t[at.clamp_min(0).to(t.device)] for t in m]
+        for t in picked:
+            t[(at < 0).to(t.device)] = 0
+        levels[n] = Moments(*picked)
+    return Style(levels, style.encoder, labels)
 
 
 def _check_levels(levels: Sequence[int], deepest: int) -> tuple[int, ...]:

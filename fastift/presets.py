@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PAPER_SETTINGS", "PRESETS", "Preset"]
+__all__ = ["PRESETS", "Preset"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,3 @@ PRESETS = {
 }
 """Chosen on 13 pairs by style distance at equal content SSIM (benchmarks/quality.py): with the embedded weights, decoding
 from relu4_1 blurs more than its statistics gain, and the cascade beats the single pass at every distance."""
-
-PAPER_SETTINGS = {1: (1e4, 5), 2: (1e4, 10), 3: (1e3, 10), 4: (1e2, 10)}
-"""lam and n_upd of the authors' published code for relu1_1 .. relu4_1 (features of mean activation 1), for mode "paper"."""

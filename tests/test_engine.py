@@ -26,6 +26,7 @@ from fastift import (
 from fastift.art import draw_content, draw_styles
 from fastift.colour import luminance, with_colours_of
 from fastift.presets import PRESETS
+from fastift.transform.named import TRANSFORMS
 
 TINY = AutoencoderConfig(widths=(4, 6, 8, 10), encoder_depths=(2, 2, 2, 1), decoder_depths=(2, 2, 2, 1))
 
@@ -262,7 +263,7 @@ X = torch.rand(1, 3, 32, 32)
         ({"strength": 1.01}, r"strength must lie in \[0, 1\], got 1.01"),
         ({"strength": float("nan")}, "strength must lie"),
         ({"preset": "oil"}, "preset must be one of 'art', 'photo', got 'oil'"),
-        ({"flow": "twice"}, "flow must be one of 'cascade', 'single_pass', got 'twice'"),
+        ({"flow": "twice"}, "flow must be one of 'cascade', 'single_pass', 'encoder_side', got 'twice'"),
         ({"mode": "fast"}, "mode must be one of"),
         ({"transform": "magic"}, "transform must be one of"),
         ({"levels": (5,)}, r"levels must be different numbers from 1 to 4, got \(5,\)"),
@@ -306,3 +307,60 @@ def test_refused_construction() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InvalidInputError, match="sees no GPU"):
             Stylizer(device="cuda")
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("flow", ["cascade", "single_pass", "encoder_side"])
+def test_every_transform_runs_in_every_flow(
+    stylizer: Stylizer, content: torch.Tensor, styles: list[torch.Tensor], transform: str, flow: str
+) -> None:
+    style = stylizer.style(styles[0])
+    out = stylizer(content, style, transform=transform, flow=flow, levels=(2, 1), strength=1.0)
+    assert torch.isfinite(out).all()
+    plain = stylizer(content, style, transform=transform, flow=flow, levels=(2, 1), strength=0.0)
+    after, before = (sum(distances(stylizer, x, style)[:2]) for x in (out, plain))
+    assert after < 0.9 * before
+
+
+def test_encoder_side_without_transform_is_plain_reconstruction(
+    stylizer: Stylizer, content: torch.Tensor, styles
+) -> None:
+    one = stylizer(content, styles[0], flow="encoder_side", levels=(3, 2, 1), strength=0.0)
+    other = stylizer(content, styles[0], levels=(3,), strength=0.0)
+    assert float((one - other).abs().max()) < 1e-6
+
+
+def test_levels_take_their_own_transform_and_strength(stylizer: Stylizer, content: torch.Tensor, styles) -> None:
+    mixed = stylizer(content, styles[0], levels=(2, 1), transform={2: "wct"}, strength={2: 0.5, 1: 0.0})
+    first = stylizer(content, styles[0], levels=(2,), transform="wct", strength=0.5)
+    again = stylizer(first, styles[0], levels=(1,), strength=0.0)
+    assert float((mixed - again).abs().max()) < 1e-5
+
+
+def test_passes_repeat_the_flow(stylizer: Stylizer, content: torch.Tensor, styles) -> None:
+    style = stylizer.style(styles[0])
+    x = content[:, :, :64, :64]  # no padding in between
+    once = stylizer(x, style)
+    assert float((stylizer(x, style, passes=2) - stylizer(once, style)).abs().max()) < 1e-5
+
+
+def test_colours_only_keeps_the_luminance(stylizer: Stylizer, content: torch.Tensor, styles) -> None:
+    out = stylizer(content, styles[0], colours_only=True)
+    assert float((luminance(out) - luminance(content)).abs().max()) < 2e-3
+    assert float((out - content).abs().mean()) > 5e-3
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ({"transform": "style"}, "transform must be one of"),
+        ({"transform": {4: "wct"}, "levels": (2, 1)}, "transform by level must name levels"),
+        ({"strength": {2: 1.5}, "levels": (2, 1)}, "strength must lie in"),
+        ({"passes": 0}, "passes must be"),
+        ({"flow": "encoder_side", "skips": True}, "skips need"),
+        ({"keep_colours": True, "colours_only": True}, "exclude each other"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(stylizer: Stylizer, content, styles, setting: dict, why: str) -> None:
+    with pytest.raises(InvalidInputError, match=why):
+        stylizer(content, styles[0], **setting)

@@ -21,7 +21,7 @@ def ift_line_search(
     content: Moments,
     style: Moments,
     *,
-    lam: float,
+    lam: float | None,
     n_upd: int = 1,
     n_iter: int = 1,
     n: float | None = None,
@@ -35,11 +35,12 @@ def ift_line_search(
 
     a polynomial of degree four in t: its minimum is at a root of a cubic (the step of line-search-based feature
     transformation, Chiu and Gurari, WACV 2023). The objective never increases. n is the pixel count, by default the content's.
+    lam None leaves out the first term, the pull to the content: what an infinite lam would do.
     """
     who = "fastift.ift_line_search"
     check_pair(who, content, style)
-    if not 0 < lam < math.inf:
-        raise InvalidInputError(f"{who}: lam must be finite and positive, got {lam}")
+    if lam is not None and not 0 < lam < math.inf:
+        raise InvalidInputError(f"{who}: lam must be finite and positive, or None, got {lam}")
     if n_upd < 1 or n_iter < 1:
         raise InvalidInputError(f"{who}: n_upd and n_iter must be at least 1, got {n_upd} and {n_iter}")
     gram, target = common_grams(content.gram, style.gram)
@@ -49,28 +50,31 @@ def ift_line_search(
     pixels = content.n.double() if n is None else torch.full_like(content.n, float(n), dtype=torch.float64)
     scale = torch.maximum(sigma_max(gram), sigma_max(target)).clamp_min(1e-290)
     gram, target = gram / scale[:, None, None], target / scale[:, None, None]
-    weight = lam * scale / pixels  # of the style term once Grams are divided by scale and the objective by n scale
+    # of the style term once Grams are divided by scale and the objective by n scale; and of the other one
+    weight, near = (torch.ones_like(scale), 0.0) if lam is None else (lam * scale / pixels, 1.0)
     a = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
     for _ in range(n_iter):
         anchor = a
         for _ in range(n_upd):
             residual = a @ gram @ a.mT - target
-            pull = a - anchor
+            pull = near * (a - anchor)
             d = 2 * pull + 4 * weight[:, None, None] * (residual @ a)
             # steps are counted in units of the direction, so that no power of t under- or overflows
             d = d / torch.linalg.matrix_norm(d).clamp_min(1e-290)[:, None, None]
-            a = a - _best_step(pull, residual, d, a, gram, weight)[:, None, None] * d
+            a = a - _best_step(pull, near, residual, d, a, gram, weight)[:, None, None] * d
     return Affine(a.to(dtype), torch.zeros_like(content.mean, dtype=dtype))
 
 
-def _best_step(pull: Tensor, residual: Tensor, d: Tensor, a: Tensor, gram: Tensor, weight: Tensor) -> Tensor:
+def _best_step(
+    pull: Tensor, near: float, residual: Tensor, d: Tensor, a: Tensor, gram: Tensor, weight: Tensor
+) -> Tensor:
     """The t [B] that minimises the quartic, 0 if nothing is lower than where it stands."""
     dg = d @ gram
     p = dg @ a.mT
     p = p + p.mT
     q = dg @ d.mT
     c1 = -2 * ((pull @ gram) * d).sum((1, 2)) - 2 * weight * (residual * p).sum((1, 2))
-    c2 = (dg * d).sum((1, 2)) + weight * ((p * p).sum((1, 2)) + 2 * (residual * q).sum((1, 2)))
+    c2 = near * (dg * d).sum((1, 2)) + weight * ((p * p).sum((1, 2)) + 2 * (residual * q).sum((1, 2)))
     c3 = -2 * weight * (p * q).sum((1, 2))
     c4 = weight * (q * q).sum((1, 2))
     with torch.no_grad():
