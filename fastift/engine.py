@@ -97,23 +97,23 @@ class Stylizer:
         return Style.blend(styles, weights) if several else styles[0]
 
     def _moments_of(self, image: ImageLike, labels: Tensor | None = None) -> Style:
-        x = self._prepare(image, "style")
+        x = self.prepare(image, "style")
         regions = self._regions(labels, x, "style_mask", 0.0) if labels is not None else None
         seen = {}
         with self._autocast():
-            for n, (tap, _) in enumerate(self.model.encoder.walk(self._pad(x), self.model.levels), start=1):
+            for n, (tap, _) in enumerate(self.model.encoder.walk(self.pad(x), self.model.levels), start=1):
                 seen[n] = moments(tap) if regions is None else Moments(*(t.squeeze(0) for t in regions.moments(tap)))
         return Style(seen, self.fingerprint, regions.labels if regions is not None else None)
 
     def _regions(self, labels: Tensor, x: Tensor, name: str, feather: float) -> Regions:
-        """Regions of a picture as `_pad` leaves it."""
+        """Regions of a picture as `pad` leaves it."""
         if labels.shape != x.shape[2:]:
             raise InvalidInputError(
                 f"fastift: {name} must have the size of its picture, {x.shape[3]} x {x.shape[2]}, "
                 f"got {labels.shape[1]} x {labels.shape[0]}"
             )
         found = Regions.of(labels, feather=feather * min(labels.shape))
-        return found._replace(masks=self._pad(found.masks.to(self.device)))
+        return found._replace(masks=self.pad(found.masks.to(self.device)))
 
     def __call__(
         self,
@@ -182,7 +182,7 @@ class Stylizer:
             raise InvalidInputError(f"fastift: passes must be a whole number from 1 to 100, got {passes}")
         if not 0 <= feather <= 1:
             raise InvalidInputError(f"fastift: feather must lie in [0, 1], got {feather}")
-        x = self._prepare(content, "content")
+        x = self.prepare(content, "content")
         if mask is None:
             if style_mask is not None or isinstance(style, dict) or (isinstance(style, Style) and style.labels):
                 raise InvalidInputError("fastift: a style by regions needs a mask of the content, got none")
@@ -214,7 +214,7 @@ class Stylizer:
             "single_pass": functools.partial(self._single_pass, skips=skips),
             "encoder_side": self._encoder_side,
         }[flow]
-        out = self._pad(x)
+        out = self.pad(x)
         with self._autocast():
             for _ in range(passes):
                 out = run(out, levels, solve).clamp(0, 1)
@@ -288,12 +288,13 @@ class Stylizer:
                 details.append(detail(before_pool))
         return self.model.single_pass(features, solve(deepest, features), details or None, solve, deepest)
 
-    def _prepare(self, image: ImageLike, name: str) -> Tensor:
+    def prepare(self, image: ImageLike, name: str) -> Tensor:
+        """A picture of any kind as float32 [B, 3, H, W] on the model's device; name goes into the errors."""
         # inside a compiled graph only tensors can come, and their values cannot be looked at
         x = image if torch.compiler.is_compiling() else as_batch(image, name=name, who="fastift.Stylizer")
         return x.to(self.device, torch.float32)
 
-    def _pad(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
         """Reflect to the right and below, up to what the decoders need; the result is cropped again."""
         m = self.model.multiple
         h, w = x.shape[2:]
