@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from . import reference
+from . import native, reference
 from .errors import InvalidInputError
 
-__all__ = ["Backend", "BackendStatus", "backends", "select"]
+__all__ = ["Backend", "BackendStatus", "backends", "check_backend", "select", "using"]
 
 Refusal = str | None
 
@@ -58,7 +60,9 @@ TRITON = Backend(
     lambda op, x: None,
 )
 
-PREFERENCE: list[Backend] = [TRITON, REFERENCE]
+CPP = Backend("cpp", "vectorised and threaded C++ for CPUs", native.OPERATIONS, native.unusable, native.refuse)
+
+PREFERENCE: list[Backend] = [TRITON, CPP, REFERENCE]
 """In the order in which they are tried."""
 
 
@@ -67,16 +71,41 @@ def backends() -> list[BackendStatus]:
     return [BackendStatus(b.name, b.what, tuple(b.operations), b.unusable()) for b in PREFERENCE]
 
 
+_forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("fastift_backend", default=None)
+
+
+@contextlib.contextmanager
+def using(name: str | None) -> Iterator[None]:
+    """Inside it, operations that the named backend has must be run by it; None leaves the choice as it is."""
+    token = _forced.set(name or _forced.get())
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def check_backend(name: str, who: str) -> None:
+    """Raise unless there is a backend of this name and something of it can run here."""
+    known = {b.name: b for b in PREFERENCE}
+    if name not in known:
+        raise InvalidInputError(f"{who} must be one of {', '.join(known)}, got {name!r}")
+    why = known[name].unusable()
+    if why is not None:
+        raise InvalidInputError(f"{who} {name!r} cannot be used: {why}")
+
+
 def select(op: str, x: Tensor) -> Callable:
     """The implementation of an operation for an input: the first backend that does not refuse.
 
-    FASTIFT_BACKEND names one that must be taken; if it refuses, that is an error with its reason.
+    FASTIFT_BACKEND or `using` name one that must be taken for the operations it has (the reference has all); if it refuses, that
+    is an error with its reason.
     """
-    forced = os.environ.get("FASTIFT_BACKEND", "")
+    forced = _forced.get() or os.environ.get("FASTIFT_BACKEND", "")
+    if forced:
+        check_backend(forced, "fastift: FASTIFT_BACKEND")
     candidates = [b for b in PREFERENCE if forced in ("", b.name)]
-    if not candidates:
-        known = ", ".join(b.name for b in PREFERENCE)
-        raise InvalidInputError(f"fastift: FASTIFT_BACKEND must be one of {known}, got {forced!r}")
+    if forced and op not in candidates[0].operations:
+        candidates = [REFERENCE]
     reasons = []
     for backend in candidates:
         why = f"it has no {op}" if op not in backend.operations else backend.unusable() or backend.refuse(op, x)

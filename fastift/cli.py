@@ -286,6 +286,18 @@ def doctor() -> None:
 
 
 @main.command()
+def build() -> None:
+    """Compile the C++ operations, if the installation could not (it needs g++ and torch's headers)."""
+    from . import _build
+
+    try:
+        target = _build.build(_build.cached())
+    except _build.CannotBuild as err:
+        raise FastiftError(f"fastift build: {err}") from err
+    click.echo(str(target))
+
+
+@main.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Overwrite the target if it exists.")

@@ -37,7 +37,8 @@ def diagnose() -> list[str]:
     lines += ["", "backends"]
     for backend in backends():
         verdict = "runs" if backend.refusal is None else f"cannot run: {backend.refusal}"
-        lines.append(f"  {backend.name:<12} {backend.what}; {verdict}")
+        has = f" ({', '.join(backend.operations)})" if backend.operations and backend.name != "reference" else ""
+        lines.append(f"  {backend.name:<12} {backend.what}{has}; {verdict}")
     lines += ["", "weights"]
     try:
         model = load_autoencoder("slim")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from .affine import Affine, Regional
 from .autoencoder import AutoencoderProtocol
+from .backend import check_backend, using
 from .colour import with_colours_of
 from .decoder import detail
 from .errors import InvalidInputError
@@ -37,7 +39,7 @@ class Stylizer:
 
     model: "slim" (embedded), a file or folder that `fastift.weights` can load, or any object that follows `AutoencoderProtocol`.
     device: by default a GPU if torch sees one, else the CPU. dtype: torch.float32 (default), bfloat16 or float16 for the
-    networks; moments and maps stay in float32. backend: None chooses; "reference" is plain PyTorch.
+    networks; moments and maps stay in float32. backend: None chooses; a name of `fastift.backends()` must then be taken.
     """
 
     def __init__(
@@ -48,10 +50,9 @@ class Stylizer:
         dtype: torch.dtype | None = None,
         backend: str | None = None,
     ) -> None:
-        if backend not in (None, "reference"):
-            raise InvalidInputError(
-                f"fastift.Stylizer: backend must be None or 'reference', got {backend!r}; see fastift.backends()"
-            )
+        if backend is not None:
+            check_backend(backend, "fastift.Stylizer: backend")
+        self.backend = backend
         self.device = find_device(device)
         self.dtype = torch.float32 if dtype is None else dtype
         if self.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -100,7 +101,7 @@ class Stylizer:
         x = self.prepare(image, "style")
         regions = self._regions(labels, x, "style_mask", 0.0) if labels is not None else None
         seen = {}
-        with self._autocast():
+        with self._settings():
             for n, (tap, _) in enumerate(self.model.encoder.walk(self.pad(x), self.model.levels), start=1):
                 seen[n] = moments(tap) if regions is None else Moments(*(t.squeeze(0) for t in regions.moments(tap)))
         return Style(seen, self.fingerprint, regions.labels if regions is not None else None)
@@ -215,7 +216,7 @@ class Stylizer:
             "encoder_side": self._encoder_side,
         }[flow]
         out = self.pad(x)
-        with self._autocast():
+        with self._settings():
             for _ in range(passes):
                 out = run(out, levels, solve).clamp(0, 1)
         out = out[:, :, : x.shape[2], : x.shape[3]].float()
@@ -302,11 +303,15 @@ class Stylizer:
             x = nnf.pad(x, (0, -w % m, 0, -h % m), mode="reflect")
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self) -> torch.autocast:
-        # inside a caller's own autocast nothing changes
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """The dtype and the backend that were asked for; inside a caller's own autocast nothing changes."""
         if self.dtype == torch.float32:
-            return torch.autocast(self.device.type, enabled=torch.is_autocast_enabled(self.device.type))
-        return torch.autocast(self.device.type, self.dtype)
+            cast = torch.autocast(self.device.type, enabled=torch.is_autocast_enabled(self.device.type))
+        else:
+            cast = torch.autocast(self.device.type, self.dtype)
+        with cast, using(self.backend):
+            yield
 
     def _check_style(self, style: Style, batch: int | None, levels: tuple[int, ...]) -> Style:
         """batch: how many samples the style may have besides one; None for regions."""
