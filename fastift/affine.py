@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,17 @@ class Affine(NamedTuple):
             raise InvalidInputError(f"Affine.toward_identity: alpha must lie in [0, 1], got {alpha}")
         eye = torch.eye(self.weight.shape[-1], dtype=self.weight.dtype, device=self.weight.device)
         return Affine(torch.lerp(eye.expand_as(self.weight), self.weight, alpha), alpha * self.bias)
+
+    @classmethod
+    def mean(cls, maps: Sequence[Affine], weights: Sequence[float]) -> Affine:
+        """The weighted mean of maps: what it gives is the weighted mean of what they give (supplement, eq. 34)."""
+        total = float(sum(weights))
+        return cls(
+            *(
+                sum(w / total * part for w, part in zip(weights, parts, strict=True))
+                for parts in zip(*maps, strict=True)
+            )
+        )
 
     def then(self, other: Affine) -> Affine:
         """The map that applies self first and other second."""

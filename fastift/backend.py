@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from . import native, reference
+from . import gpu, native, reference
 from .errors import InvalidInputError
 
 __all__ = ["Backend", "BackendStatus", "backends", "check_backend", "select", "using"]
@@ -50,15 +50,7 @@ REFERENCE = Backend(
     lambda op, x: None,
 )
 
-TRITON = Backend(
-    "triton",
-    "fused kernels for GPUs",
-    {},
-    lambda: (
-        "its kernels are interpreted and compiled in the tests, but have not been run on a GPU yet, so no call takes them"
-    ),
-    lambda op, x: None,
-)
+TRITON = Backend("triton", "fused kernels for GPUs", gpu.OPERATIONS, gpu.unusable, gpu.refuse)
 
 CPP = Backend("cpp", "vectorised and threaded C++ for CPUs", native.OPERATIONS, native.unusable, native.refuse)
 

@@ -130,6 +130,7 @@ class Stylizer:
         mode: str = "scale_free",
         levels: Sequence[int] | None = None,
         passes: int = 1,
+        blend: str = "gram",
         mask: LabelsLike | None = None,
         style_mask: LabelsLike | None = None,
         feather: float = FEATHER,
@@ -151,6 +152,9 @@ class Stylizer:
         ({3: "wct", 2: "ift"}; "ift" for the others). strength in [0, 1], one or one a level (the preset's for the others), is
         the dial: 0 is plain reconstruction. passes: the whole flow again on its own result.
 
+        blend: how several style images become one. "gram" averages their Grams, the joint objective of the paper (eq. 28-31);
+        "features" averages what each alone would give (eq. 34), which weakens all of them.
+
         mode "paper": IFT with the paper's own step, lam, lr, n_upd (one number, or one a level) and n_iter; strength, if given,
         blends the map with the identity. A lam that diverges raises DivergenceError. lam, n_upd and n_iter are also those of
         "ift_line_search".
@@ -168,6 +172,7 @@ class Stylizer:
         levels = _check_levels(chosen.levels if levels is None else levels, self.model.levels)
         _check_choice("flow", flow, ("cascade", "single_pass", "encoder_side"))
         _check_choice("mode", mode, ("scale_free", "paper"))
+        _check_choice("blend", blend, ("gram", "features"))
         transforms = _each_level("transform", transform, levels, "ift")
         for name in transforms.values():
             _check_choice("transform", name, TRANSFORMS)
@@ -188,14 +193,20 @@ class Stylizer:
             if style_mask is not None or isinstance(style, dict) or (isinstance(style, Style) and style.labels):
                 raise InvalidInputError("fastift: a style by regions needs a mask of the content, got none")
             regions = None
-            if not isinstance(style, Style):
+            if blend == "features":
+                if not isinstance(style, list | tuple) or not style:
+                    raise InvalidInputError("fastift: blend='features' needs a list of style images")
+                shares = [1.0] * len(style) if weights is None else list(weights)
+                apart = [self._check_style(self._moments_of(s), len(x), levels) for s in style]
+                style = Style.blend(apart, shares)  # checks the weights
+            elif not isinstance(style, Style):
                 style = self.style(style, weights)
             elif weights is not None:
                 raise InvalidInputError(
                     "fastift: weights need a list of style images, got a Style; blend with Style.blend"
                 )
         else:
-            if weights is not None:
+            if weights is not None or blend != "gram":
                 raise InvalidInputError("fastift: with a mask each region has one style, got weights to blend several")
             labels, style = self._styles_by_label(style, mask, style_mask)
             regions = self._regions(labels, x, "mask", feather)
@@ -207,7 +218,10 @@ class Stylizer:
             if not solver.acts_on(n):
                 return None
             if regions is None:
-                return solver(n, moments(features), style.levels[n])
+                seen = moments(features)
+                if blend == "features":
+                    return Affine.mean([solver(n, seen, s.levels[n]) for s in apart], shares)
+                return solver(n, seen, style.levels[n])
             return regions.solve(features, style.levels[n], functools.partial(solver, n))
 
         run = {

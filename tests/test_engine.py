@@ -364,3 +364,16 @@ def test_colours_only_keeps_the_luminance(stylizer: Stylizer, content: torch.Ten
 def test_settings_that_cannot_be_are_refused(stylizer: Stylizer, content, styles, setting: dict, why: str) -> None:
     with pytest.raises(InvalidInputError, match=why):
         stylizer(content, styles[0], **setting)
+
+
+def test_feature_side_blending_is_the_mean_of_the_maps(stylizer: Stylizer, content: torch.Tensor, styles) -> None:
+    one = stylizer(content, styles[:1], blend="features", transform="wct", levels=(2,))
+    assert float((one - stylizer(content, styles[0], transform="wct", levels=(2,))).abs().max()) < 1e-5
+    mixed = stylizer(content, styles[:2], weights=[1, 3], blend="features", transform="adain", levels=(1,))
+    skewed = stylizer(content, styles[:2], weights=[0, 3], blend="features", transform="adain", levels=(1,))
+    assert float((skewed - stylizer(content, styles[1], transform="adain", levels=(1,))).abs().max()) < 1e-5
+    assert float((mixed - skewed).abs().mean()) > 1e-3
+    with pytest.raises(InvalidInputError, match="needs a list"):
+        stylizer(content, styles[0], blend="features")
+    with pytest.raises(InvalidInputError, match="sum to more than 0"):
+        stylizer(content, styles[:2], weights=[0, 0], blend="features")

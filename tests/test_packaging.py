@@ -51,6 +51,8 @@ def test_wheel_holds_the_kernels_the_weights_and_the_types(tmp_path: Path) -> No
         "__init__.py",
         "py.typed",
         "kernels/__init__.py",
+        "csrc/kernels.inc",
+        "csrc/moments.cpp",
         "transform/ift.py",
         "train/run.py",
         "models/slim.safetensors",

@@ -27,6 +27,7 @@ from fastift.kernels.ift_update import ift_update  # noqa: E402
 from fastift.kernels.ift_update_gram import ift_update_gram  # noqa: E402
 from fastift.kernels.moments import moments  # noqa: E402
 
+from fastift import gpu, reference  # noqa: E402
 from fastift.errors import InvalidInputError  # noqa: E402
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -406,3 +407,34 @@ G = torch.ones(2, 4, 4)
 def test_bad_input(call: Callable, words: str) -> None:
     with pytest.raises(InvalidInputError, match=words):
         call()
+
+
+@pytest.mark.parametrize("n_upd", [0.4, 3.0, 3.7])
+@pytest.mark.parametrize("n_iter", [1, 2])
+def test_backend_makes_updates_in_part(n_upd: float, n_iter: int, close: Callable) -> None:
+    gram, style = grams(2, 20)
+    c = steps(2, gram, style)
+    want = reference.ift_solve(gram.double(), style.double(), LR, c.double(), n_upd, n_iter)
+    close("backend ift_solve", gpu.OPERATIONS["ift_solve"](gram, style, LR, c, n_upd, n_iter), want, torch.float32)
+
+
+def test_backend_gives_one_map_to_every_sample(close: Callable) -> None:
+    x = features(2, 20, 90, torch.float32)
+    weight, bias = torch.randn(1, 20, 20), torch.randn(1, 20)
+    want = reference.apply_affine(x.double(), weight.double(), bias.double())
+    close("backend apply_affine", gpu.OPERATIONS["apply_affine"](x, weight, bias), want, torch.float32)
+
+
+def test_backend_takes_the_operations_arguments(close: Callable) -> None:
+    x, other = features(2, 20, 90, torch.float32), features(2, 20, 90, torch.float32)
+    gram, style = grams(2, 20)
+    c = steps(2, gram, style)
+    for op, arguments in {
+        "moments": (x, None),
+        "ift_update": (x, other, gram, style, LR, c),
+        "ift_update_gram": (x, other, gram, style, LR, c),
+    }.items():
+        exact = [a.double() if isinstance(a, Tensor) else a for a in arguments]
+        got, want = gpu.OPERATIONS[op](*arguments), getattr(reference, op)(*exact)
+        for g, w in zip(got, want, strict=True) if isinstance(got, tuple) else [(got, want)]:
+            close(f"backend {op}", g, w, torch.float32)

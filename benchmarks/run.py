@@ -1,0 +1,56 @@
+"""Runs the benchmarks and prints a table of seconds by size; writes JSON and a plot. Other arguments go to pytest.
+
+python benchmarks/run.py OUT_FOLDER [--sizes 256,512] [-k transform]
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "benchmarks.json"
+    command = [sys.executable, "-m", "pytest", "-q", str(HERE), "--benchmark-json", str(file), "--benchmark-disable-gc"]
+    code = subprocess.run([*command, "--benchmark-quiet", *sys.argv[2:]]).returncode
+    if not file.is_file():
+        sys.exit(code or 1)
+    found = json.loads(file.read_text())["benchmarks"]
+    for group in dict.fromkeys(b["group"] for b in found):
+        rows = [b for b in found if b["group"] == group]
+        sizes = sorted({b["extra_info"]["size"] for b in rows})
+        info = rows[0]["extra_info"]
+        print(f"\n{group}: median seconds on {info['device']}, {info['threads']} threads, torch {info['torch']}")
+        print(f"  {'':<30}" + "".join(f"{size:>10}" for size in sizes))
+        figure, axes = plt.subplots(figsize=(7, 5))
+        for system in dict.fromkeys(b["extra_info"]["system"] for b in rows):
+            median = {
+                b["extra_info"]["size"]: b["stats"]["median"] for b in rows if b["extra_info"]["system"] == system
+            }
+            cells = "".join(f"{median[s]:>10.4f}" if s in median else f"{'':>10}" for s in sizes)
+            print(f"  {system:<30}{cells}")
+            axes.plot(list(median), list(median.values()), "o-", label=system, markersize=4)
+        axes.set(xscale="log", yscale="log", xlabel="pixels a side", ylabel="seconds", title=group)
+        axes.set_xticks(sizes, [str(s) for s in sizes])
+        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3, which="both")
+        figure.tight_layout()
+        figure.savefig(folder / f"{group.split(',')[0].replace(' ', '_')}.png", dpi=120)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

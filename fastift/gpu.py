@@ -1,0 +1,77 @@
+"""The Triton kernels as a backend: when they can run, and how the operations' arguments become theirs."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import reference
+
+__all__ = ["OPERATIONS", "refuse", "unusable"]
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+OLDEST = (8, 0)
+
+
+def unusable() -> str | None:
+    if os.environ.get("FASTIFT_TRITON") != "1":
+        return (
+            "its kernels are interpreted and compiled in the tests, but have not been run on a GPU yet; "
+            "FASTIFT_TRITON=1 tries them"
+        )
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no GPU"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    return None
+
+
+def refuse(op: str, x: Tensor) -> str | None:
+    if x.device.type != "cuda":
+        return f"it runs on a GPU, the input is on {x.device}"
+    if torch.cuda.get_device_capability(x.device) < OLDEST:
+        return "it needs a GPU of compute capability 8.0 or later"
+    allowed = (torch.float32,) if op == "ift_solve" else DTYPES
+    if x.dtype not in allowed:
+        return f"{op} takes {', '.join(str(d).removeprefix('torch.') for d in allowed)}, got {x.dtype}"
+    return None
+
+
+def _kernel(name: str) -> Callable:
+    def run(*args):
+        return getattr(importlib.import_module(f"fastift.kernels.{name}"), name)(*args)
+
+    return run
+
+
+def _apply_affine(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+    # the kernel takes one map a sample
+    maps = [t.expand(len(x), *t.shape[1:]) for t in (weight, bias)]
+    return _kernel("apply_affine")(x, *maps, mask)
+
+
+def _ift_solve(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int) -> Tensor:
+    """The kernel makes whole updates; the part of one that scale-free mode ends with is made here."""
+    whole = math.floor(n_upd)
+    share = n_upd - whole
+    if whole == 0 or (share and n_iter > 1):
+        return reference.ift_solve(gram, style, lr, c, n_upd, n_iter)
+    a = _kernel("ift_solve")(gram, style, lr, c, whole, n_iter)
+    if not share:
+        return a
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    return a - 2 * lr * share * (a - eye) - (share * c)[:, None, None] * ((a @ gram @ a.mT - style) @ a)
+
+
+OPERATIONS = {
+    "moments": _kernel("moments"),
+    "apply_affine": _apply_affine,
+    "ift_update": _kernel("ift_update"),
+    "ift_update_gram": _kernel("ift_update_gram"),
+    "ift_solve": _ift_solve,
+}
