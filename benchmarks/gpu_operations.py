@@ -76,7 +76,7 @@ def main() -> None:
                 ("apply_affine", (f, weight, bias), 2, flops),
                 ("ift_update", (f, f, gram, style, 0.01, step), 3, flops),
                 ("ift_update_gram", (f, f, gram, style, 0.01, step), 3, 2 * flops),
-                ("ift_solve", (gram, style, 0.01, step, 15.0, 1), 0, 90 * c**3),
+                ("ift_solve", (gram, style, 0.01, step, 15, 1), 0, 90 * c**3),
             ):
                 if op == "ift_solve" and dtype != torch.float32:
                     continue

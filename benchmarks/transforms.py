@@ -1,6 +1,6 @@
 """Every transform over its dial on the same pairs: style distance against content SSIM, a table, a plot, times.
 
-    python benchmarks/transforms.py PAIRS.csv --judge ENCODER.safetensors --out FOLDER [--model MODEL]
+    python benchmarks/transforms.py PAIRS.csv --judge ENCODER.safetensors --out FOLDER [--model MODEL | FOLDER_OF_PAIRS]
 
 PAIRS.csv has columns content and style, relative to its folder. The judge is an encoder that is not the one under test.
 """
@@ -19,8 +19,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from metrics import content_ssim, load, style_distance
+from pairs_of_networks import PairsOfNetworks
 
-from fastift import Stylizer
+from fastift import Autoencoder, Stylizer
 from fastift.avatar_net import avatar_net
 from fastift.transform.named import TRANSFORMS
 from fastift.weights import load_encoder
@@ -28,22 +29,20 @@ from fastift.weights import load_encoder
 DIAL = (0.3, 0.6, 1.0)
 
 
-def systems(stylizer: Stylizer) -> dict:
+def systems(stylizer: Stylizer, levels: tuple[int, ...]) -> dict:
     """Name -> call(content, style image, style, strength)."""
 
     def by_moments(**settings):
         return lambda x, image, style, strength: stylizer(x, style, strength=strength, **settings)
 
-    found = {name: by_moments(transform=name, levels=levels) for levels in LEVELS for name in TRANSFORMS}
-    found["ift, encoder side"] = by_moments(flow="encoder_side", levels=LEVELS[0])
+    found = {name: by_moments(transform=name, flow="cascade", levels=levels) for name in TRANSFORMS}
+    if isinstance(stylizer.model, Autoencoder):
+        found["ift, encoder side"] = by_moments(flow="encoder_side", levels=levels)
     if stylizer.model.single_pass is not None:
-        found["ift, single pass"] = by_moments(flow="single_pass", levels=LEVELS[0])
-        found["ift, single pass with skips"] = by_moments(flow="single_pass", skips=True, levels=LEVELS[0])
+        found["ift, single pass"] = by_moments(flow="single_pass", levels=levels)
+        found["ift, single pass with skips"] = by_moments(flow="single_pass", skips=True, levels=levels)
         found["avatar_net"] = lambda x, image, style, s: avatar_net(x, image, model=stylizer, strength=s)
     return found
-
-
-LEVELS = [(4, 3, 2, 1)]
 
 
 @torch.inference_mode()
@@ -57,11 +56,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    LEVELS[0] = args.levels
-    stylizer, judge = Stylizer(args.model), load_encoder(args.judge)
+    # a folder holds an encoder of its own for each level
+    model = PairsOfNetworks(Path(args.model)) if Path(args.model).is_dir() else args.model
+    stylizer, judge = Stylizer(model), load_encoder(args.judge)
     with open(args.pairs) as f:
         pairs = [(args.pairs.parent / row["content"], args.pairs.parent / row["style"]) for row in csv.DictReader(f)]
-    calls = systems(stylizer)
+    calls = systems(stylizer, args.levels)
     found: dict[str, dict[float, list]] = {name: {s: [] for s in DIAL} for name in calls}
     for c_file, s_file in pairs:
         content, image = load(c_file, args.side), load(s_file, args.side)

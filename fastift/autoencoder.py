@@ -17,7 +17,7 @@ __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderProtocol"]
 class AutoencoderProtocol(Protocol):
     """What the engine asks of a network. Any nn.Module with these members can stand in for `Autoencoder`.
 
-    ``encoder.walk(image, level)`` yields (reluN_1, the map before its pooling) for N = 1 .. level;
+    ``encoder.walk(image, level, transform)`` yields (reluN_1, the map before its pooling) for N = 1 .. level, see `Encoder.walk`;
     ``decoders[str(N)](features, affine)`` returns an image; ``single_pass`` is None or a decoder from the deepest level with
     ``skips``, ``transform`` and ``level`` arguments, see `Decoder.forward`. ``multiple`` is what height and width are padded
     to. All padding inside must be by reflection, or folded maps are wrong at the border.
@@ -52,8 +52,8 @@ class AutoencoderConfig:
 
 
 SLIM = AutoencoderConfig(
-    widths=(32, 64, 128, 160),
-    encoder_depths=(2, 2, 3, 1),
+    widths=(32, 64, 128, 184),
+    encoder_depths=(2, 2, 2, 1),
     decoder_depths=(2, 2, 2, 1),
     upsampling="subpixel",
     learned_pooling=True,

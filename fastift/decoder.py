@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         for i, k in enumerate(range(self.plan.depths[n - 2], 1, -1)):
             x = self.get_submodule(f"conv{n - 1}_{k}")(x)
             if i == 0 and skip is not None:
-                x = x + self.get_submodule(f"skip{n - 1}")(skip)
+                x = x + self.get_submodule(f"skip{n - 1}")(skip) * next_octave(x)
             x = nnf.relu_(x)
         return x
 

@@ -100,6 +100,14 @@ class Encoder(nn.Module):
         taps, before_pools = zip(*self.walk(image, level), strict=True)
         return Features(list(taps), list(before_pools[1:]))
 
+    def modules_after(self, n: int) -> list[str]:
+        """Names of the convolutions and poolings behind tap n; behind the image, for n = 0, all but conv0."""
+        names = [f"conv{n}_{k}" for k in range(2, self.plan.depths[n - 1] + 1)] if n else []
+        for stage in range(n + 1, self.plan.levels + 1):
+            names += [f"pool{stage - 1}"] if self.plan.learned_pooling and stage > 1 else []
+            names += [f"conv{stage}_{k}" for k in range(1, self.plan.depths[stage - 1] + 1)]
+        return names
+
     def rescale(self, n: int, factor: Tensor | float) -> None:
         """Multiply tap n by factor > 0 (one number, or one a channel) without changing any other tap: exact behind a ReLU."""
         into = self.get_submodule(f"conv{n}_1")

@@ -32,6 +32,8 @@ __all__ = ["Stylizer", "stylize"]
 
 
 ImageLike = str | os.PathLike | Image.Image | Picture | np.ndarray | Tensor
+Toward = Callable[[int, Tensor, Callable[[Moments, Moments], Affine]], Affine | Regional]
+"""(level, features, solver of a pair of moments) -> the map of these features."""
 
 
 class Stylizer:
@@ -157,7 +159,7 @@ class Stylizer:
 
         mode "paper": IFT with the paper's own step, lam, lr, n_upd (one number, or one a level) and n_iter; strength, if given,
         blends the map with the identity. A lam that diverges raises DivergenceError. lam, n_upd and n_iter are also those of
-        "ift_line_search".
+        "ift_line_search", n_upd also that of scale-free mode.
 
         mask: labels of the content's regions, of its own size, see `fastift.regions.read_labels`. Each region takes the style of
         its label: of the region with that label in style_mask (or of a `Style` made with a mask), or style is a dict
@@ -192,37 +194,15 @@ class Stylizer:
         if mask is None:
             if style_mask is not None or isinstance(style, dict) or (isinstance(style, Style) and style.labels):
                 raise InvalidInputError("fastift: a style by regions needs a mask of the content, got none")
-            regions = None
-            if blend == "features":
-                if not isinstance(style, list | tuple) or not style:
-                    raise InvalidInputError("fastift: blend='features' needs a list of style images")
-                shares = [1.0] * len(style) if weights is None else list(weights)
-                apart = [self._check_style(self._moments_of(s), len(x), levels) for s in style]
-                style = Style.blend(apart, shares)  # checks the weights
-            elif not isinstance(style, Style):
-                style = self.style(style, weights)
-            elif weights is not None:
-                raise InvalidInputError(
-                    "fastift: weights need a list of style images, got a Style; blend with Style.blend"
-                )
+            toward = self._toward_whole(style, weights, blend, len(x), levels)
         else:
             if weights is not None or blend != "gram":
                 raise InvalidInputError("fastift: with a mask each region has one style, got weights to blend several")
-            labels, style = self._styles_by_label(style, mask, style_mask)
-            regions = self._regions(labels, x, "mask", feather)
-            style = _in_order_of(style, regions.labels)
-        style = self._check_style(style, len(x) if regions is None else None, levels)
+            toward = self._toward_regions(style, mask, style_mask, feather, x, levels)
         solver = Solver(transforms, strengths, mode, lam, lr, n_upd, n_iter)
 
         def solve(n: int, features: Tensor) -> Affine | Regional | None:
-            if not solver.acts_on(n):
-                return None
-            if regions is None:
-                seen = moments(features)
-                if blend == "features":
-                    return Affine.mean([solver(n, seen, s.levels[n]) for s in apart], shares)
-                return solver(n, seen, style.levels[n])
-            return regions.solve(features, style.levels[n], functools.partial(solver, n))
+            return toward(n, features, functools.partial(solver, n)) if solver.acts_on(n) else None
 
         run = {
             "cascade": self._cascade,
@@ -237,6 +217,35 @@ class Stylizer:
         if colours_only:
             return with_colours_of(x, out)
         return with_colours_of(out, x) if keep_colours else out
+
+    def _toward_whole(self, style, weights, blend: str, batch: int, levels: tuple[int, ...]) -> Toward:
+        """Maps toward one style, or toward several at once."""
+        if blend == "gram":
+            if isinstance(style, Style) and weights is not None:
+                raise InvalidInputError(
+                    "fastift: weights need a list of style images, got a Style; blend with Style.blend"
+                )
+            target = style if isinstance(style, Style) else self.style(style, weights)
+            target = self._check_style(target, batch, levels)
+            return lambda n, features, solve: solve(moments(features), target.levels[n])
+        if not isinstance(style, list | tuple) or not style:
+            raise InvalidInputError("fastift: blend='features' needs a list of style images")
+        shares = [1.0] * len(style) if weights is None else list(weights)
+        apart = [self._check_style(self._moments_of(s), batch, levels) for s in style]
+        Style.blend(apart, shares)  # refuses weights that cannot be
+
+        def toward(n: int, features: Tensor, solve: Callable[[Moments, Moments], Affine]) -> Affine:
+            seen = moments(features)
+            return Affine.mean([solve(seen, s.levels[n]) for s in apart], shares)
+
+        return toward
+
+    def _toward_regions(self, style, mask, style_mask, feather: float, x: Tensor, levels: tuple[int, ...]) -> Toward:
+        """Maps of each region toward its own style."""
+        labels, by_label = self._styles_by_label(style, mask, style_mask)
+        regions = self._regions(labels, x, "mask", feather)
+        target = self._check_style(_in_order_of(by_label, regions.labels), None, levels)
+        return lambda n, features, solve: regions.solve(features, target.levels[n], solve)
 
     def _styles_by_label(
         self, style: Style | ImageLike | Sequence[ImageLike] | dict, mask: LabelsLike, style_mask: LabelsLike | None
@@ -324,7 +333,7 @@ class Stylizer:
             cast = torch.autocast(self.device.type, enabled=torch.is_autocast_enabled(self.device.type))
         else:
             cast = torch.autocast(self.device.type, self.dtype)
-        with cast, using(self.backend):
+        with cast, using(self.backend) if self.backend else contextlib.nullcontext():
             yield
 
     def _check_style(self, style: Style, batch: int | None, levels: tuple[int, ...]) -> Style:

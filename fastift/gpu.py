@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from . import reference
 
 __all__ = ["OPERATIONS", "refuse", "unusable"]
 
@@ -55,23 +52,10 @@ def _apply_affine(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None =
     return _kernel("apply_affine")(x, *maps, mask)
 
 
-def _ift_solve(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int) -> Tensor:
-    """The kernel makes whole updates; the part of one that scale-free mode ends with is made here."""
-    whole = math.floor(n_upd)
-    share = n_upd - whole
-    if whole == 0 or (share and n_iter > 1):
-        return reference.ift_solve(gram, style, lr, c, n_upd, n_iter)
-    a = _kernel("ift_solve")(gram, style, lr, c, whole, n_iter)
-    if not share:
-        return a
-    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    return a - 2 * lr * share * (a - eye) - (share * c)[:, None, None] * ((a @ gram @ a.mT - style) @ a)
-
-
 OPERATIONS = {
     "moments": _kernel("moments"),
     "apply_affine": _apply_affine,
     "ift_update": _kernel("ift_update"),
     "ift_update_gram": _kernel("ift_update_gram"),
-    "ift_solve": _ift_solve,
+    "ift_solve": _kernel("ift_solve"),
 }

@@ -20,9 +20,9 @@ _SCHEMAS = {
     "apply_affine": "(Tensor x, Tensor weight, Tensor bias, Tensor? mask=None) -> Tensor",
     "ift_update": "(Tensor f, Tensor f_c, Tensor gram, Tensor style, float lr, Tensor c) -> Tensor",
     "ift_update_gram": "(Tensor f, Tensor f_c, Tensor gram, Tensor style, float lr, Tensor c) -> (Tensor f_new, Tensor gram_new)",
-    "ift_solve": "(Tensor gram, Tensor style, float lr, Tensor c, float n_upd, int n_iter) -> Tensor",
+    "ift_solve": "(Tensor gram, Tensor style, float lr, Tensor c, int n_upd, int n_iter) -> Tensor",
     "ift_solve_backward": (
-        "(Tensor grad, Tensor gram, Tensor style, float lr, Tensor c, float n_upd, int n_iter) -> (Tensor, Tensor, Tensor)"
+        "(Tensor grad, Tensor gram, Tensor style, float lr, Tensor c, int n_upd, int n_iter) -> (Tensor, Tensor, Tensor)"
     ),
     "sqrtm_psd": "(Tensor a, float eps) -> (Tensor root, Tensor inverse)",
     "sqrtm_psd_backward": "(Tensor grad_root, Tensor grad_inverse, Tensor a, float eps) -> Tensor",
@@ -80,12 +80,12 @@ def _(f: Tensor, f_c: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor)
 
 
 @_shapes("ift_solve")
-def _(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int) -> Tensor:
+def _(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: int, n_iter: int) -> Tensor:
     return gram.new_empty(gram.shape)
 
 
 @_shapes("ift_solve_backward")
-def _(grad: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int):
+def _(grad: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: int, n_iter: int):
     return gram.new_empty(gram.shape), style.new_empty(style.shape), c.new_empty(c.shape)
 
 

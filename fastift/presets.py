@@ -10,7 +10,8 @@ __all__ = ["PRESETS", "Preset"]
 @dataclass(frozen=True)
 class Preset:
     flow: str
-    """"cascade": encode and decode once a level (the paper); "single_pass": encode once, transform inside the decoder."""
+    """"cascade": encode and decode once a level (the paper); "encoder_side": transform inside the encoder, decode once;
+    "single_pass": encode once, transform inside the decoder."""
     skips: bool
     """Give the single-pass decoder the content's fine detail."""
     strength: float
@@ -18,8 +19,7 @@ class Preset:
 
 
 PRESETS = {
-    "art": Preset(flow="cascade", skips=False, strength=0.7, levels=(3, 2, 1)),
-    "photo": Preset(flow="cascade", skips=False, strength=0.6, levels=(2, 1)),
+    "art": Preset(flow="cascade", skips=False, strength=0.8, levels=(3, 2, 1)),
+    "photo": Preset(flow="encoder_side", skips=False, strength=0.8, levels=(2, 1)),
 }
-"""Chosen on 13 pairs by style distance at equal content SSIM (benchmarks/quality.py): with the embedded weights, decoding
-from relu4_1 blurs more than its statistics gain, and the cascade beats the single pass at every distance."""
+"""Chosen on 13 pairs by style distance at equal content SSIM (benchmarks/quality.py), with the embedded weights."""

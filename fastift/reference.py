@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -76,52 +75,49 @@ def ift_update_gram(f: Tensor, f_c: Tensor, gram: Tensor, style: Tensor, lr: flo
     return out, moments(out)[2]
 
 
-def ift_solve(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int) -> Tensor:
+def ift_solve(gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: int, n_iter: int) -> Tensor:
     """A of the collapsed iteration, [B, C, C]: n_iter anchors, for each n_upd updates
 
-        A <- A - 2 lr (A - anchor) - c (A G A^T - S) A,      A_0 = anchor = I, then the A where the last anchor ended
-
-    A fractional n_upd makes its last update in part.
+    A <- A - 2 lr (A - anchor) - c (A G A^T - S) A,      A_0 = anchor = I, then the A where the last anchor ended
     """
-    for a, _, _ in _iterates(gram, style, lr, c, n_upd, n_iter):
+    for a, _ in _iterates(gram, style, lr, c, n_upd, n_iter):
         result = a
     return result.contiguous()  # without updates it is an expanded identity
 
 
 def ift_solve_backward(
-    grad: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int
+    grad: Tensor, gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: int, n_iter: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `ift_solve` for gram, style and c, by running the updates backwards through their recomputed iterates."""
     iterates = list(_iterates(gram, style, lr, c, n_upd, n_iter))
     d_gram, d_style, d_c = torch.zeros_like(gram), torch.zeros_like(style), torch.zeros_like(c)
     d_anchor = torch.zeros_like(grad)
-    for a, share, first in reversed(iterates[:-1]):
-        step = (share * c)[:, None, None]
+    step = c[:, None, None]
+    for a, first in reversed(iterates[:-1]):
         residual = a @ gram @ a.mT - style
         h = -step * (grad @ a.mT)
         d_gram = d_gram + a.mT @ h @ a
         d_style = d_style - h
-        d_c = d_c - share * (grad * (residual @ a)).sum((1, 2))
-        d_anchor = d_anchor + 2 * lr * share * grad
-        grad = (1 - 2 * lr * share) * grad + (h + h.mT) @ a @ gram - step * (residual.mT @ grad)
+        d_c = d_c - (grad * (residual @ a)).sum((1, 2))
+        d_anchor = d_anchor + 2 * lr * grad
+        grad = (1 - 2 * lr) * grad + (h + h.mT) @ a @ gram - step * (residual.mT @ grad)
         if first:  # the anchor was this very A
             grad, d_anchor = grad + d_anchor, torch.zeros_like(grad)
     return d_gram, d_style, d_c
 
 
 def _iterates(
-    gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: float, n_iter: int
-) -> Iterator[tuple[Tensor, float, bool]]:
-    """(A before an update, share of that update, whether it is the first after an anchor) .., and last the result."""
+    gram: Tensor, style: Tensor, lr: float, c: Tensor, n_upd: int, n_iter: int
+) -> Iterator[tuple[Tensor, bool]]:
+    """(A before an update, whether it is the first after an anchor) .., and last the result."""
     a = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
     for _ in range(n_iter):
         anchor = a
-        for k in range(math.ceil(n_upd)):
-            share = min(n_upd - k, 1.0)
-            yield a, share, k == 0
-            pull = 2 * lr * share * (a - anchor) if lr else 0
-            a = a - pull - (share * c)[:, None, None] * ((a @ gram @ a.mT - style) @ a)
-    yield a, 0.0, False
+        for k in range(n_upd):
+            yield a, k == 0
+            pull = 2 * lr * (a - anchor) if lr else 0
+            a = a - pull - c[:, None, None] * ((a @ gram @ a.mT - style) @ a)
+    yield a, False
 
 
 def sqrtm_psd(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ def arguments(op: str, shape: tuple[int, int, int], dtype: torch.dtype) -> tuple
         "apply_affine masked": (f, torch.randn(b, 2, c, c) / c**0.5, torch.randn(b, 2, c), torch.rand(b, 2, n)),
         "ift_update": (f, other, gram, style, 0.01, step),
         "ift_update_gram": (f, other, gram, style, 0.01, step),
-        "ift_solve": (gram, style, 0.01, step, 15.0, 2),
+        "ift_solve": (gram, style, 0.01, step, 15, 2),
     }[op]
 
 

@@ -29,9 +29,8 @@ def inputs(op: str, channels: int, pixels: int, *, batch: int = 2, dtype=torch.f
         ),
         "ift_update": (f, other, gram, style, 0.01, c),
         "ift_update_gram": (f, other, gram, style, 0.01, c),
-        "ift_solve": (gram, style, 0.01, c, 4.0, 1),
-        "ift_solve anchored": (gram, style, 0.05, c, 2.0, 3),
-        "ift_solve in part": (gram, style, 0.01, c, 2.6, 2),
+        "ift_solve": (gram, style, 0.01, c, 4, 1),
+        "ift_solve anchored": (gram, style, 0.05, c, 2, 3),
     }[op]  # fmt: skip
     if grad:
         return tuple(a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments)
@@ -40,7 +39,7 @@ def inputs(op: str, channels: int, pixels: int, *, batch: int = 2, dtype=torch.f
 
 CASES = [
     "moments", "moments weighted", "apply_affine", "apply_affine one map", "apply_affine masked", "ift_update",
-    "ift_update_gram", "ift_solve", "ift_solve anchored", "ift_solve in part",
+    "ift_update_gram", "ift_solve", "ift_solve anchored",
 ]  # fmt: skip
 
 
@@ -112,7 +111,7 @@ def test_repeated_updates_equal_the_collapsed_solution() -> None:
     x, g = f, gram
     for _ in range(6):
         x, g = ops.ift_update_gram(x, f, g, style, 0.01, c)
-    assert relative(ops.ift_solve(gram, style, 0.01, c, 6.0, 1) @ f, x) < 1e-13
+    assert relative(ops.ift_solve(gram, style, 0.01, c, 6, 1) @ f, x) < 1e-13
 
 
 def test_forced_backend(monkeypatch: pytest.MonkeyPatch) -> None:

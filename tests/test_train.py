@@ -19,8 +19,8 @@ from fastift import Autoencoder, AutoencoderConfig, ImageFileError, InvalidInput
 from fastift.encoder import Encoder, Plan
 from fastift.train import PAPER, SLIM, Recipe, train
 from fastift.train.data import Crops, Pictures, find_pictures
-from fastift.train.objective import Teacher, TrainDecoders, TrainSinglePass, feature_error
-from fastift.train.run import FIRST_CROP
+from fastift.train.objective import DistilEncoder, Teacher, TrainDecoders, TrainSinglePass, feature_error
+from fastift.train.run import FIRST_CROP, initialise
 from fastift.weights import load_autoencoder, read_tensors, save_autoencoder, write_tensors
 
 TINY = AutoencoderConfig(widths=(6, 8, 10, 12), encoder_depths=(2, 2, 2, 1), decoder_depths=(2, 2, 2, 1))
@@ -267,3 +267,44 @@ def test_refusals(images: Path, teacher: Path, tmp_path: Path) -> None:
         (tmp_path / "broken" / f"{i}.jpg").write_bytes(b"no jpeg")
     with pytest.raises(ImageFileError, match=r"\d.jpg cannot be read as a picture"):
         train(tmp_path / "broken", out, teacher=teacher, **settings)
+
+
+def test_colours_pass_through_relu1_1_from_the_start() -> None:
+    """At initialisation relu1_1 is invertible: its decoder gives the picture back."""
+    model = Autoencoder(TINY)
+    initialise(model)
+    picture = torch.rand(2, 3, 32, 24)
+    with torch.no_grad():
+        back = model.decoders["1"](model.encoder(picture, 1).taps[0])
+    assert float((back - picture).abs().max()) < 1e-5
+    initialise(model, own_encoder=False)
+    assert (model.decoders["1"].conv1_1.bias == 0.5).all()
+
+
+def test_the_deepest_phase_keeps_what_lies_above(images: Path, teacher: Path, tmp_path: Path) -> None:
+    recipe = replace(QUICK, encoder_steps=3, deepest_steps=4, decoder_steps=1, single_pass_steps=1)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    short, _ = run(images, tmp_path / "a", replace(recipe, deepest_steps=0), teacher=teacher)
+    longer, log = run(images, tmp_path / "b", recipe, teacher=teacher)
+    assert [e["phase"] for e in log if "psnr" in e] == ["encoder", "deepest", "decoders", "single pass"]
+    deepest = len(TINY.widths)
+    changed = {
+        name.split(".")[1]
+        for name in longer
+        if name.startswith("encoder.") and not torch.equal(longer[name], short[name])
+    }
+    assert f"conv{deepest}_1" in changed
+    assert changed <= set(Autoencoder(TINY).encoder.modules_after(deepest - 1))
+
+
+def test_a_distilled_level_alone_has_its_own_terms() -> None:
+    model = Autoencoder(TINY)
+    images = torch.rand(2, 3, 32, 32)
+    targets = [t[:, :2].detach() for t in model.encoder(images).taps]
+    objective = DistilEncoder(model, [torch.ones(2)] * len(targets), first=len(targets))
+    total, terms = objective(images, targets, False)
+    assert set(terms) == {f"distil {len(targets)}", f"image {len(targets)}"}
+    total.backward()
+    assert model.encoder.conv1_1.weight.grad is None
+    assert float(terms[f"distil {len(targets)}"]) < 1e-10

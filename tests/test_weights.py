@@ -96,7 +96,7 @@ def test_embedded_weights_load_and_fit_in_four_megabytes() -> None:
     from importlib import resources
 
     assert len(load_autoencoder("slim").decoders) == 4
-    assert (resources.files("fastift") / "models" / "slim.safetensors").stat().st_size <= 4 * 2**20
+    assert (resources.files("fastift") / "models" / "slim.safetensors").stat().st_size <= 4_000_000
 
 
 def test_normalised_vgg19_layout(tmp_path: Path) -> None:

@@ -59,26 +59,36 @@ class DistilEncoder(nn.Module):
 
     The free channels are what a pruned teacher lacks: they carry what it forgets, so that more of the picture comes back.
     Terms: ``distil N``: squared error a channel over (its deviation times the tap's mean deviation), averaged;
-    ``image N``: 0.08 log(mse + 1e-6) of decoder N, which weighs each level by its own error.
+    ``image N``: 0.12 log(mse + 1e-6) of decoder N, which weighs each level by its own error.
     With ``forced`` each stage sees the teacher's features in place of its own imitation, which learns several times faster.
+    ``first``: the first level to learn; the stages above it are kept and make its input.
     """
 
-    def __init__(self, model: Autoencoder, spread: list[Tensor]) -> None:
+    def __init__(self, model: Autoencoder, spread: list[Tensor], first: int = 1) -> None:
         super().__init__()
-        self.encoder, self.decoders = model.encoder, model.decoders
-        self.spread = spread
+        self.encoder = model.encoder
+        self.decoders = nn.ModuleDict({k: d for k, d in model.decoders.items() if int(k) >= first})
+        self.spread, self.first = spread, first
 
     def forward(self, images: Tensor, targets: list[Tensor], forced: bool) -> tuple[Tensor, dict[str, Tensor]]:
         losses = {}
         x = images
         for n, (target, spread) in enumerate(zip(targets, self.spread, strict=True), start=1):
+            if n < self.first:
+                with torch.no_grad():
+                    x, _ = self.encoder.stage(n, x)
+                continue
             tap, _ = self.encoder.stage(n, x)
             known = target.shape[1]
             error = (tap[:, :known].float() - target.float()).square().mean((0, 2, 3))
             losses[f"distil {n}"] = (error / (spread * spread.mean())).mean()
-            losses[f"image {n}"] = 0.08 * torch.log(image_error(self.decoders[str(n)](tap), images) + FLOOR)
+            losses[f"image {n}"] = 0.12 * torch.log(image_error(self.decoders[str(n)](tap), images) + FLOOR)
             x = torch.cat([target.to(tap.dtype), tap[:, known:]], 1) if forced else tap
         return sum(losses.values()), {name: loss.detach() for name, loss in losses.items()}
+
+
+ENOUGH = 30
+"""Updates of a training step's maps: most of the way at a fraction of the cost."""
 
 
 class Restyle:
@@ -95,7 +105,7 @@ class Restyle:
             return features
         given = features[self.plain :]
         with torch.no_grad():
-            maps = ift_scale_free(moments(given), self.styles[n - 1], strength=self.strength)
+            maps = ift_scale_free(moments(given), self.styles[n - 1], strength=self.strength, n_upd=ENOUGH)
         return torch.cat([features[: self.plain], apply(given.float(), maps).to(features.dtype)])
 
 
@@ -190,7 +200,7 @@ class TrainSinglePass(nn.Module):
 
 PLAIN = {"image": 1.0, "skips": 1.0, "range": 1.0}
 BALANCED = {
-    "image": 1.0, "skips": 1.0, "feature": 0.2, "restyle": 0.15, "range": 0.05, "block": 0.3, "inner": 0.3, "told": 0.25,
+    "image": 1.0, "skips": 1.0, "feature": 0.2, "restyle": 0.15, "range": 0.05, "block": 0.3, "inner": 0.4, "told": 0.25,
 }  # fmt: skip
 """Weights of the terms by kind; without balancing, features have the weight of eq. 32."""
 

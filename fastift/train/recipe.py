@@ -19,6 +19,8 @@ class Recipe:
     encoder_steps: int = 0
     """Steps of the first phase: encoder by distillation, jointly with decoders. 0 keeps the encoder that is given."""
     encoder_lr: float = 1e-3
+    deepest_steps: int = 0
+    """Further steps of the first phase for the deepest level alone, which learns slowest; the rest is kept."""
     decoder_steps: int = 0
     """Steps of the second phase: decoders on the frozen encoder. 0 counts epochs instead."""
     epochs: tuple[int, ...] = (3, 3, 5, 5)
@@ -49,8 +51,8 @@ PAPER = Recipe()
 """The paper's supplement: 512 pixels, 256 crops, batch 8, Adam 1e-4, 5 epochs for relu4_1 and relu3_1, 3 for the others."""
 
 SLIM = Recipe(
-    resize=320, crop=96, batch=12, encoder_steps=4000, encoder_lr=2e-3, decoder_steps=450, decoder_lr=2e-4,
-    single_pass_steps=2200, single_pass_lr=2e-3,
-    cosine=True, forcing=0.25, restyle=1 / 3, balanced=True,
+    resize=320, crop=96, batch=12, encoder_steps=5000, encoder_lr=2e-3, deepest_steps=1500,
+    decoder_steps=800, decoder_lr=3e-4, single_pass_steps=3200, single_pass_lr=8e-4,
+    cosine=True, forcing=0.2, restyle=1 / 3, balanced=True,
 )  # fmt: skip
 """How the embedded "slim" model was made."""

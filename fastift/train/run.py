@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -30,7 +31,10 @@ __all__ = ["train", "held_out_psnr"]
 
 Report = Callable[[dict], None]
 
-FIRST_CROP = {"encoder": 0, "decoders": 10_000_000, "single pass": 20_000_000}
+COLOUR_GAIN = 3.0
+"""Weight of the colours that relu1_1 carries: IFT then brings them to the style first, and edges suffer less for them."""
+
+FIRST_CROP = {"encoder": 0, "deepest": 5_000_000, "decoders": 10_000_000, "single pass": 20_000_000}
 """Phases draw different crops."""
 
 
@@ -76,7 +80,7 @@ def train(
             config = replace(config, widths=kept.plan.widths, encoder_depths=kept.plan.depths)
             recipe = replace(recipe, encoder_steps=0)
         model = Autoencoder(config)
-        initialise(model)
+        initialise(model, own_encoder=encoder is None)
         if encoder is not None:
             model.encoder.load_state_dict(kept.state_dict())
         try:
@@ -145,9 +149,14 @@ class _Run:
                     f"fastift train: {file} comes from other settings; expected the same, another --runs folder, or --restart"
                 )
             self.model.load_state_dict(state)
-        phases = {"encoder": self.phase_encoder, "decoders": self.phase_decoders, "single pass": self.phase_single_pass}
+        phases = {
+            "encoder": self.phase_encoder,
+            "deepest": self.phase_deepest,
+            "decoders": self.phase_decoders,
+            "single pass": self.phase_single_pass,
+        }
         if not self.recipe.encoder_steps:
-            del phases["encoder"]
+            del phases["encoder"], phases["deepest"]
         if self.model.single_pass is None:
             del phases["single pass"]
         names = list(phases)
@@ -157,33 +166,55 @@ class _Run:
         self.crops.close()
 
     def phase_encoder(self, start: int, moments: dict) -> None:
-        recipe = self.recipe
+        self.distil(
+            "encoder", 1, self.recipe.encoder_steps, self.recipe.encoder_lr, self.recipe.forcing, start, moments
+        )
+
+    def phase_deepest(self, start: int, moments: dict) -> None:
+        deepest = self.model.levels
+        self.distil("deepest", deepest, self.recipe.deepest_steps, self.recipe.encoder_lr / 2, 0.0, start, moments)
+        self.normalise_taps([len(a) for a in self.calibrated.alive], self.samples)
+
+    @functools.cached_property
+    def samples(self) -> list[torch.Tensor]:
+        """Pictures to measure channels on, the same on every rank."""
+        crops = Crops(self.crops.pictures, 16, seed=1_000_003)
+        return [self.to_device(crops.make(i).float() / 255) for i in range(12)]
+
+    @functools.cached_property
+    def calibrated(self) -> Teacher:
         teacher = Teacher(self.teacher).to(self.processes.device, memory_format=torch.channels_last)
-        sample = Crops(self.crops.pictures, 16, seed=1_000_003)  # the same on every rank
-        samples = [self.to_device(sample.make(i).float() / 255) for i in range(12)]
-        teacher.calibrate(samples)
+        teacher.calibrate(self.samples)
         for n, alive in enumerate(teacher.alive):
             if len(alive) > self.model.config.widths[n]:
                 raise InvalidInputError(
                     f"fastift train: relu{n + 1}_1 of the teacher has {len(alive)} live channels; "
                     f"expected at most the {self.model.config.widths[n]} of the encoder to be trained"
                 )
-        self.model.encoder.conv0.requires_grad_(False)  # before wrapping, which looks at what needs gradients
-        objective = self.processes.wrap(DistilEncoder(self.model, teacher.spread))
+        return teacher
+
+    def distil(self, phase: str, first: int, steps: int, lr: float, forcing: float, start: int, moments: dict) -> None:
+        """Learn the encoder's stages that lead to tap `first` and beyond, and the decoders from there."""
+        if not steps:
+            return
+        encoder, teacher = self.model.encoder, self.calibrated
+        learning = encoder.modules_after(first - 1)
+        for name, module in encoder.named_children():  # before wrapping, which looks at what needs gradients
+            module.requires_grad_(name in learning)
+        objective = self.processes.wrap(DistilEncoder(self.model, teacher.spread, first))
         parameters = [p for p in objective.parameters() if p.requires_grad]
 
         def losses(step: int, images: torch.Tensor) -> tuple:
-            return objective(images, teacher(images), step < recipe.forcing * recipe.encoder_steps)
+            return objective(images, teacher(images), step < forcing * steps)
 
-        self.loop("encoder", losses, parameters, recipe.encoder_lr, recipe.encoder_steps, start, moments)
-        self.normalise_taps([len(a) for a in teacher.alive], samples)
+        self.loop(phase, losses, parameters, lr, steps, start, moments)
 
     @torch.no_grad()
     def normalise_taps(self, known: list[int], batches: list[torch.Tensor]) -> None:
         """Scale each tap to mean activation 1, and the decoders with it: no picture changes.
 
         The free channels are first brought, one by one, to the root mean square of those that imitate the teacher, so that no
-        channel rules the Gram by accident of its scale.
+        channel rules the Gram by accident of its scale; the colours at relu1_1 then to COLOUR_GAIN times that.
         """
         for n, k in enumerate(known, start=1):
             taps = [self.model.encoder(images, n).taps[-1].float() for images in batches]
@@ -191,6 +222,8 @@ class _Run:
             mean = torch.stack([t.mean((0, 2, 3)) for t in taps]).mean(0)
             factor = torch.ones_like(rms)
             factor[k:] = rms[:k].mean() / rms[k:].clamp_min(0.02 * rms.max())  # one that hardly fires is not blown up
+            if n == 1:
+                factor[-3:] *= COLOUR_GAIN
             factor = factor / (factor * mean).mean()
             self.model.encoder.rescale(n, factor)
             scale_input(self.model.decoders[str(n)].get_submodule(f"conv{n}_1"), factor)
@@ -296,33 +329,58 @@ def schedule(progress: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def initialise(model: Autoencoder) -> None:
-    """He initialisation; the input decorrelated; images start at mid-grey."""
+def initialise(model: Autoencoder, own_encoder: bool = True) -> None:
+    """He initialisation, near the identity where a width is kept; the input decorrelated; the colours carried through relu1_1.
+
+    Without an encoder of its own, which carries them, decoders start at mid-grey.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     # opponent colours, each of about unit variance on photographs: RGB itself is so correlated that conv1_1 would learn slowly
-    conv0 = model.encoder.conv0
+    conv0, conv1 = model.encoder.conv0, model.encoder.conv1_1
     axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
     spread = torch.tensor([0.43, 0.10, 0.04])
     opponent = axes / axes.norm(dim=1, keepdim=True) / spread[:, None]
+    shift = opponent @ torch.full((3,), -0.45)
     conv0.weight.data.copy_(opponent[:, :, None, None])
-    conv0.bias.data.copy_(opponent @ torch.full((3,), -0.45))
+    conv0.bias.data.copy_(shift)
+    # the last three channels of relu1_1 begin as red, green, blue, which no ReLU cuts: filters alone, inverted by one
+    # convolution, stay below 42 dB however long they learn
+    carried = own_encoder and conv1.out_channels > 3
+    if carried:
+        colours = torch.linalg.inv(opponent)
+        conv1.weight.data[-3:] = 0
+        conv1.weight.data[-3:, :, 1, 1] = colours
+        conv1.bias.data[-3:] = -colours @ shift
+    # convolutions that keep their width begin near the identity, which no ReLU behind a ReLU cuts: what a stage has received it
+    # passes on from the first step, and learns what to make of it
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels == module.out_channels:
+            module.weight.data.mul_(0.25)
+            nn.init.dirac_(same := torch.empty_like(module.weight))
+            module.weight.data.add_(same)
     for decoder in (*model.decoders.values(), model.single_pass):
-        if decoder is not None:
-            decoder.conv1_1.weight.data.mul_(0.2)
-            decoder.conv1_1.bias.data.fill_(0.5)
-            for name, module in decoder.named_children():
-                if name.startswith("skip"):  # begin as a decoder without skips
-                    module.weight.data.zero_()
-                if name.startswith("up"):  # begin as nearest-neighbour upsampling, free of checkerboards
-                    eye = torch.eye(module.in_channels).repeat_interleave(4, 0)[:, :, None, None]
-                    module.weight.data.copy_(eye)
+        if decoder is None:
+            continue
+        last = decoder.conv1_1
+        last.weight.data.mul_(0.2)
+        last.bias.data.fill_(0.5)
+        if carried and (decoder.level == 1 or decoder is model.single_pass):  # they read relu1_1 itself
+            last.weight.data.zero_()
+            last.weight.data[:, -3:, 1, 1] = torch.eye(3)
+            last.bias.data.zero_()
+        for name, module in decoder.named_children():
+            if name.startswith("skip"):  # begin as a decoder without skips
+                module.weight.data.zero_()
+            if name.startswith("up"):  # begin as nearest-neighbour upsampling, free of checkerboards
+                eye = torch.eye(module.in_channels).repeat_interleave(4, 0)[:, :, None, None]
+                module.weight.data.copy_(eye)
     for name, module in model.encoder.named_children():
-        if name.startswith("pool"):  # begin as max-pooling, nearly
-            module.weight.data.mul_(0.1)
+        if name.startswith("pool"):  # begin with max-pooling foremost
+            module.weight.data.mul_(0.3)
 
 
 @torch.no_grad()

@@ -24,11 +24,8 @@ from .pair import check_pair, common_grams, sigma_max
 
 __all__ = ["ift", "ift_scale_free", "ift_loop", "gram_distance", "largest_stable_lam"]
 
-N_UPD_FULL = 200
-"""Updates that strength 1 stands for in scale-free mode."""
-
-STRENGTH_CURVE = 7.3
-"""Updates grow as expm1(STRENGTH_CURVE * strength): strength 0.5 is 5 of 200, and equal steps of the dial look equal."""
+N_UPD = 200
+"""Updates of scale-free mode: what more of them change cannot be seen."""
 
 
 @full_precision
@@ -65,15 +62,16 @@ def ift_scale_free(
     *,
     strength: float = 1.0,
     kappa: float = 0.5,
-    n_upd: int = N_UPD_FULL,
+    n_upd: int = N_UPD,
     eps: float = 1e-4,
 ) -> Affine:
     """IFT whose step is kappa / max(sigma_max(G), sigma_max(S)): no scale of the features and no image size can break it.
 
-    strength in [0, 1] is the one dial: it says how much of the n_upd updates is done, the last one in part, on an
-    exponential scale. 0 is exactly the identity; the Gram distance falls monotonically with it; and since Grams are means over
-    pixels, the same strength does the same at every resolution. The paper's pull to the content, 2 % a step, is left out:
-    stopping the style flow early is the stronger leash (and the only one that is monotone).
+    strength in [0, 1] is the one dial: it blends the map of all n_upd updates with the identity. 0 is exactly the identity, the
+    Gram distance falls with it, and since Grams are means over pixels, the same strength does the same at every resolution.
+    Stopping the updates early instead is monotone too, but worse: it brings the strongest directions of the Gram all the way
+    to the style and leaves the rest, textures among them, where they were; at equal content SSIM its pictures are farther from
+    the style. The paper's pull to the content, 2 % a step, is left out: the blend is the leash.
 
     eps is a floor under the content's eigenvalues, relative to its largest. Where the content has no energy (dead channels,
     constant pictures, fewer pixels than channels) nothing would ever stop the map from growing: without the floor it overflows.
@@ -94,9 +92,8 @@ def ift_scale_free(
     # dividing first keeps every product near 1, whatever the scale of the features
     gram = gram / scale[:, None, None] + (eps * own / scale).clamp_min(eps * eps)[:, None, None] * eye
     target = target / scale[:, None, None]
-    updates = n_upd * math.expm1(STRENGTH_CURVE * strength) / math.expm1(STRENGTH_CURVE)
-    a = ops.ift_solve(gram, target, 0.0, torch.full_like(scale, kappa), updates, 1)
-    return Affine(a, torch.zeros_like(content.mean, dtype=gram.dtype))
+    a = ops.ift_solve(gram, target, 0.0, torch.full_like(scale, kappa), n_upd, 1)
+    return Affine(a, torch.zeros_like(content.mean, dtype=gram.dtype)).toward_identity(strength)
 
 
 @full_precision

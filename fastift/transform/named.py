@@ -8,7 +8,7 @@ from ..affine import Affine
 from ..errors import DivergenceError, InvalidInputError
 from ..moments import Moments
 from .adain import adain
-from .ift import ift, ift_scale_free
+from .ift import N_UPD, ift, ift_scale_free
 from .line_search import ift_line_search
 from .ot import ot
 from .wct import wct
@@ -28,9 +28,8 @@ LINE_SEARCH_STEPS = 20
 class Solver:
     """Finds the map of a level from the moments of content and style.
 
-    transforms: a name a level; strengths: the dial a level, in [0, 1]. For "ift" in mode "scale_free" the dial says how far the
-    iteration goes; for everything else it blends the map with the identity (alpha). lam and n_upd are one number, or one a
-    level, for "ift" in mode "paper" and for "ift_line_search".
+    transforms: a name a level; strengths: the dial a level, in [0, 1]: it blends the map with the identity (alpha).
+    n_upd is one number, or one a level; lam likewise, for "ift" in mode "paper" and for "ift_line_search".
     """
 
     transforms: dict[int, str]
@@ -48,7 +47,7 @@ class Solver:
         name, strength = self.transforms[level], self.strengths[level]
         try:
             if name == "ift" and self.mode == "scale_free":
-                return ift_scale_free(content, style, strength=strength)
+                return ift_scale_free(content, style, strength=strength, n_upd=self._of(self.n_upd, level, N_UPD))
             if name == "ift":
                 lam, n_upd = (
                     self._of(v, level, PAPER_SETTINGS[min(level, 4)][i]) for i, v in enumerate((self.lam, self.n_upd))
