@@ -149,7 +149,8 @@ class Stylizer:
         defaults of flow, skips, strength and levels, see `fastift.presets`.
 
         flow: "cascade" encodes and decodes once a level, coarse to fine (the paper); "single_pass" encodes once and transforms
-        inside the decoder, coarse to fine; "encoder_side" transforms inside the encoder, fine to coarse, and decodes once from
+        inside the decoder, coarse to fine (by default at the deepest level alone: with the embedded weights the decoder's finer
+        features are not the encoder's); "encoder_side" transforms inside the encoder, fine to coarse, and decodes once from
         the deepest level. transform: "ift", "ift_line_search", "wct", "ot" or "adain", one for all levels or one a level
         ({3: "wct", 2: "ift"}; "ift" for the others). strength in [0, 1], one or one a level (the preset's for the others), is
         the dial: 0 is plain reconstruction. passes: the whole flow again on its own result.
@@ -171,7 +172,10 @@ class Stylizer:
         chosen = _preset(preset)
         flow = chosen.flow if flow is None else flow
         skips = chosen.skips and flow == "single_pass" if skips is None else skips
-        levels = _check_levels(chosen.levels if levels is None else levels, self.model.levels)
+        if levels is None:
+            # inside the decoder only the deepest features are the encoder's own
+            levels = (self.model.levels,) if flow == "single_pass" else chosen.levels
+        levels = _check_levels(levels, self.model.levels)
         _check_choice("flow", flow, ("cascade", "single_pass", "encoder_side"))
         _check_choice("mode", mode, ("scale_free", "paper"))
         _check_choice("blend", blend, ("gram", "features"))
