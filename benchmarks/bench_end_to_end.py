@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from baselines import wct_by_svd
+from pairs_of_networks import PairsOfNetworks
 
 from fastift import Stylizer, apply, ift_scale_free, moments
 from fastift.presets import PRESETS
-from fastift.weights import load_decoder, load_encoder
 
 GROUP = "end to end"
-KINDS = {"encoder": load_encoder, "decoder": load_decoder}
 SHARED = Path(os.environ.get("FASTIFT_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -83,18 +82,15 @@ def bench_teachers_networks_with_svd(timed, size: int, device: torch.device) -> 
     folder = SHARED / "data" / "teacher"
     if not folder.is_dir():
         pytest.skip("the teacher's weights are not here")
-    nets = {  # an encoder and a decoder of its own for each level
-        n: [load(folder / f"{kind}_relu{n}_1.safetensors").to(device) for kind, load in KINDS.items()]
-        for n in (4, 3, 2, 1)
-    }
+    model = PairsOfNetworks(folder).to(device)
     x, s = (picture(size, device, seed=i).contiguous() for i in (0, 1))
 
     def run() -> torch.Tensor:
         out = x
-        for n, (encoder, decoder) in nets.items():
-            f, g = (encoder(v, n).taps[-1] for v in (out, s))
+        for n in (4, 3, 2, 1):
+            f, g = (model.encoder[str(n)](v, n).taps[-1] for v in (out, s))
             mapped = wct_by_svd(f[0].flatten(1), g[0].flatten(1)).reshape(f.shape)
-            out = decoder(mapped).clamp(0, 1)
+            out = model.decoders[str(n)](mapped).clamp(0, 1)
         return out
 
     timed(run, rounds=3, size=size, system="teacher, wct by svd")

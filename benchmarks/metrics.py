@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
@@ -11,7 +14,7 @@ from torch import Tensor
 from fastift.colour import luminance
 from fastift.encoder import Encoder
 
-__all__ = ["content_ssim", "load", "psnr", "style_distance", "style_grams"]
+__all__ = ["content_ssim", "load", "psnr", "read_pairs", "style_distance", "style_grams"]
 
 
 def load(path, side: int | None = 256) -> Tensor:
@@ -22,6 +25,12 @@ def load(path, side: int | None = 256) -> Tensor:
             k = side / min(im.size)
             im = im.resize([round(s * k / 8) * 8 for s in im.size], Image.Resampling.LANCZOS)
         return torch.from_numpy(np.array(im)).permute(2, 0, 1)[None].float() / 255
+
+
+def read_pairs(file: Path) -> list[tuple[Path, Path]]:
+    """Content and style of each row of a table with these columns, relative to its folder."""
+    with open(file) as f:
+        return [(file.parent / row["content"], file.parent / row["style"]) for row in csv.DictReader(f)]
 
 
 @torch.inference_mode()

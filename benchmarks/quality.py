@@ -8,7 +8,6 @@ PAIRS.csv has columns content and style, relative to its folder. The judge is an
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from metrics import content_ssim, load, style_distance
+from metrics import content_ssim, load, read_pairs, style_distance
 
 from fastift import Stylizer
 from fastift.art import grid
@@ -42,8 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     stylizer, judge = Stylizer(args.model), load_encoder(args.judge)
-    with open(args.pairs) as f:
-        pairs = [(args.pairs.parent / row["content"], args.pairs.parent / row["style"]) for row in csv.DictReader(f)]
+    pairs = read_pairs(args.pairs)
     settings = {
         "art": {"preset": "art"},
         "photo": {"preset": "photo"},

@@ -8,7 +8,6 @@ PAIRS.csv has columns content and style, relative to its folder. The judge is an
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from metrics import content_ssim, load, style_distance
+from metrics import content_ssim, load, read_pairs, style_distance
 from pairs_of_networks import PairsOfNetworks
 
 from fastift import Autoencoder, Stylizer
@@ -58,8 +57,7 @@ def main() -> None:
     # a folder holds an encoder of its own for each level
     model = PairsOfNetworks(Path(args.model)) if Path(args.model).is_dir() else args.model
     stylizer, judge = Stylizer(model), load_encoder(args.judge)
-    with open(args.pairs) as f:
-        pairs = [(args.pairs.parent / row["content"], args.pairs.parent / row["style"]) for row in csv.DictReader(f)]
+    pairs = read_pairs(args.pairs)
     calls = systems(stylizer, args.levels)
     found: dict[str, dict[float, list]] = {name: {s: [] for s in DIAL} for name in calls}
     for c_file, s_file in pairs:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import torch
 from metrics import load
+from operations import alternating
 
 from fastift import moments, ops
 from fastift.weights import load_encoder
@@ -55,16 +55,6 @@ def measure(a: torch.Tensor, eps: float) -> dict:
         "eigh32_fails": fails,
         "eigh32_negative": bool((naive < 0).any()),
     }
-
-
-def median_ms(call, repeats: int = 5) -> float:
-    call()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - began))
-    return sorted(times)[repeats // 2]
 
 
 def report(name: str, rows: list[dict]) -> dict:
@@ -117,7 +107,8 @@ def main() -> None:
     print("time, float64, ms: sqrtm_psd, torch.linalg.eigh alone")
     for channels in (32, 64, 128, 144, 256, 512):
         a = random_psd(channels, rng)[0]
-        ours, eigh = median_ms(lambda a=a: ops.sqrtm_psd(a, 1e-6)), median_ms(lambda a=a: torch.linalg.eigh(a))
+        calls = {"sqrtm_psd": lambda a=a: ops.sqrtm_psd(a, 1e-6), "eigh": lambda a=a: torch.linalg.eigh(a)}
+        ours, eigh = alternating(calls, 5).values()
         found[f"time {channels}"] = {"sqrtm_psd": ours, "eigh": eigh}
         print(f"  C = {channels:<4} {ours:8.2f} {eigh:8.2f}")
     if args.out:

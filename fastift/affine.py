@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from . import ops
 from ._precision import full_precision
 from .errors import InvalidInputError
+from .moments import weighted_mean
 
 __all__ = ["Affine", "Regional", "apply", "fold"]
 
@@ -39,13 +40,7 @@ class Affine(NamedTuple):
     @classmethod
     def mean(cls, maps: Sequence[Affine], weights: Sequence[float]) -> Affine:
         """The weighted mean of maps: what it gives is the weighted mean of what they give (supplement, eq. 34)."""
-        total = float(sum(weights))
-        return cls(
-            *(
-                sum(w / total * part for w, part in zip(weights, parts, strict=True))
-                for parts in zip(*maps, strict=True)
-            )
-        )
+        return cls(*weighted_mean(maps, weights))
 
     def then(self, other: Affine) -> Affine:
         """The map that applies self first and other second."""

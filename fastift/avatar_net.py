@@ -30,8 +30,7 @@ def avatar_net(
     stylizer = model if isinstance(model, Stylizer) else Stylizer(model)
     net = stylizer.model
     deepest = net.levels
-    if str(deepest) not in net.decoders:
-        raise InvalidInputError(f"fastift.avatar_net: this model has no decoder for relu{deepest}_1")
+    decode = stylizer.decoder(deepest)
     if not 0 <= strength <= 1:
         raise InvalidInputError(f"fastift.avatar_net: strength must lie in [0, 1], got {strength}")
     x, s = stylizer.prepare(content, "content"), stylizer.prepare(style, "style")
@@ -44,12 +43,11 @@ def avatar_net(
                 f"fastift.avatar_net: {name} must have at least {least} x {least} pixels, a patch at the deepest level, "
                 f"got {image.shape[3]} x {image.shape[2]}"
             )
-    *_, (target, _) = net.encoder.walk(stylizer.pad(s), deepest)
-    *_, (features, _) = net.encoder.walk(stylizer.pad(x), deepest)
+    target, features = (stylizer.tap(stylizer.pad(v), deepest) for v in (s, x))
     if strength > 0:
         decorated = [style_decorator(f[None], target, alpha=strength, patch=patch, stride=stride) for f in features]
         features = torch.cat(decorated)
-    out = net.decoders[str(deepest)](features)[:, :, : x.shape[2], : x.shape[3]].float().clamp(0, 1)
+    out = decode(features)[:, :, : x.shape[2], : x.shape[3]].float().clamp(0, 1)
     if strength == 0 or deepest == 1:
         return out
     finer = tuple(range(deepest - 1, 0, -1))

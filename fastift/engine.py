@@ -21,7 +21,7 @@ from .colour import with_colours_of
 from .decoder import detail
 from .errors import InvalidInputError
 from .image import Picture, as_batch, read_picture, resize_shorter, to_pil
-from .moments import Moments, moments
+from .moments import Moments, check_weights, moments
 from .presets import PRESETS
 from .regions import FEATHER, LabelsLike, Regions, read_labels
 from .style import Style
@@ -172,11 +172,16 @@ class Stylizer:
         chosen = _preset(preset)
         flow = chosen.flow if flow is None else flow
         skips = chosen.skips and flow == "single_pass" if skips is None else skips
+        flows = {
+            "cascade": self._cascade,
+            "single_pass": functools.partial(self._single_pass, skips=skips),
+            "encoder_side": self._encoder_side,
+        }
+        _check_choice("flow", flow, tuple(flows))
         if levels is None:
             # inside the decoder only the deepest features are the encoder's own
             levels = (self.model.levels,) if flow == "single_pass" else chosen.levels
         levels = _check_levels(levels, self.model.levels)
-        _check_choice("flow", flow, ("cascade", "single_pass", "encoder_side"))
         _check_choice("mode", mode, ("scale_free", "paper"))
         _check_choice("blend", blend, ("gram", "features"))
         transforms = _each_level("transform", transform, levels, "ift")
@@ -208,15 +213,10 @@ class Stylizer:
         def solve(n: int, features: Tensor) -> Affine | Regional | None:
             return toward(n, features, functools.partial(solver, n)) if solver.acts_on(n) else None
 
-        run = {
-            "cascade": self._cascade,
-            "single_pass": functools.partial(self._single_pass, skips=skips),
-            "encoder_side": self._encoder_side,
-        }[flow]
         out = self.pad(x)
         with self._settings():
             for _ in range(passes):
-                out = run(out, levels, solve).clamp(0, 1)
+                out = flows[flow](out, levels, solve).clamp(0, 1)
         out = out[:, :, : x.shape[2], : x.shape[3]].float()
         if colours_only:
             return with_colours_of(x, out)
@@ -235,8 +235,8 @@ class Stylizer:
         if not isinstance(style, list | tuple) or not style:
             raise InvalidInputError("fastift: blend='features' needs a list of style images")
         shares = [1.0] * len(style) if weights is None else list(weights)
+        check_weights(shares, len(style))
         apart = [self._check_style(self._moments_of(s), batch, levels) for s in style]
-        Style.blend(apart, shares)  # refuses weights that cannot be
 
         def toward(n: int, features: Tensor, solve: Callable[[Moments, Moments], Affine]) -> Affine:
             seen = moments(features)
@@ -283,24 +283,26 @@ class Stylizer:
 
     def _cascade(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
         for n in levels:
-            decoder = self._decoder(n)
-            features = self._tap(x, n)
+            decoder = self.decoder(n)
+            features = self.tap(x, n)
             x = decoder(features, solve(n, features)).clamp(0, 1)
         return x
 
     def _encoder_side(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
         deepest = levels[0]
-        features = self._tap(x, deepest, solve)
-        return self._decoder(deepest)(features, solve(deepest, features))
+        features = self.tap(x, deepest, solve)
+        return self.decoder(deepest)(features, solve(deepest, features))
 
-    def _decoder(self, n: int) -> Callable[..., Tensor]:
+    def decoder(self, n: int) -> Callable[..., Tensor]:
+        """The cascade's decoder of a level; an error that names those there are."""
         if str(n) not in self.model.decoders:
             raise InvalidInputError(
                 f"fastift: this model has no decoder for relu{n}_1; it has {sorted(self.model.decoders)}"
             )
         return self.model.decoders[str(n)]
 
-    def _tap(self, x: Tensor, n: int, transform: Callable | None = None) -> Tensor:
+    def tap(self, x: Tensor, n: int, transform: Callable | None = None) -> Tensor:
+        """reluN_1 of a picture as `pad` leaves it."""
         for tap, _ in self.model.encoder.walk(x, n, transform):
             features = tap  # the shallower ones are freed on the way
         return features

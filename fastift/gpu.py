@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -23,9 +24,15 @@ def unusable() -> str | None:
         )
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no GPU"
-    if importlib.util.find_spec("triton") is None:
+    if not _has_triton():
         return "triton is not installed"
     return None
+
+
+@functools.cache
+def _has_triton() -> bool:
+    # asked before every operation
+    return importlib.util.find_spec("triton") is not None
 
 
 def refuse(op: str, x: Tensor) -> str | None:

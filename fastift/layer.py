@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .affine import apply
 from .errors import InvalidInputError
 from .moments import Moments, blend, moments
-from .transform.named import TRANSFORMS, Solver
+from .transform.named import TRANSFORMS, solve
 
 __all__ = ["IFTransform"]
 
@@ -72,8 +72,7 @@ class IFTransform(nn.Module):
         if not self._has_style or self.strength == 0:
             return features
         style = Moments(self.style_n, self.style_mean, self.style_gram)
-        solver = Solver({0: self.transform}, {0: self.strength})
-        return apply(features, solver(0, moments(features), style))
+        return apply(features, solve(self.transform, moments(features), style, strength=self.strength))
 
     def extra_repr(self) -> str:
         style = "with a style" if self._has_style else "without a style"

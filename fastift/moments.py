@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -82,16 +83,24 @@ def blend(styles: list[Moments], weights: list[float]) -> Moments:
     The joint objective of k styles has the same gradient as one style with this S, so blending costs nothing per step.
     Weights must be non-negative with a positive sum; n is the weighted mean of the counts.
     """
-    if not styles or len(styles) != len(weights):
+    check_weights(weights, len(styles))
+    return Moments(*weighted_mean(styles, weights))
+
+
+def check_weights(weights: Sequence[float], styles: int) -> None:
+    """Raise unless there is one weight for each style, none negative, with a positive and finite sum."""
+    if not styles or styles != len(weights):
         raise InvalidInputError(
-            f"fastift.blend: expected one weight for each of at least one style, got {len(styles)} styles, {len(weights)} weights"
+            f"fastift.blend: expected one weight for each of at least one style, got {styles} styles, {len(weights)} weights"
         )
-    total = float(sum(weights))
-    if not all(0 <= w < float("inf") for w in weights) or not 0 < total < float("inf"):
+    if not all(0 <= w < float("inf") for w in weights) or not 0 < float(sum(weights)) < float("inf"):
         raise InvalidInputError(
             f"fastift.blend: weights must be finite, not negative and sum to more than 0, got {list(weights)}"
         )
+
+
+def weighted_mean(tuples: Sequence[tuple[Tensor, ...]], weights: Sequence[float]) -> Iterator[Tensor]:
+    """The mean of tuples of tensors, part by part, with weights that `check_weights` accepts."""
+    total = float(sum(weights))
     shares = [w / total for w in weights]
-    return Moments(
-        *(sum(w * part for w, part in zip(shares, parts, strict=True)) for parts in zip(*styles, strict=True))
-    )
+    return (sum(w * part for w, part in zip(shares, parts, strict=True)) for parts in zip(*tuples, strict=True))

@@ -127,7 +127,7 @@ class Regions(NamedTuple):
     @full_precision
     def moments(self, features: Tensor) -> Moments:
         """Moments of each region: n [B, R], mean [B, R, C], gram [B, R, C, C]; zero where a region has no pixel."""
-        return Moments(*ops.moments(features.flatten(2), self.at(features).flatten(2).contiguous()))
+        return _moments_by(self.at(features), features)
 
     @full_precision
     def solve(self, features: Tensor, style: Moments, solver: Callable[[Moments, Moments], Affine]) -> Regional:
@@ -135,7 +135,8 @@ class Regions(NamedTuple):
 
         A region that has less than one pixel here, or whose style has, keeps its features.
         """
-        content = self.moments(features)
+        mask = self.at(features)
+        content = _moments_by(mask, features)
         b, r = content.n.shape
         flat = Moments(*(t.flatten(0, 1) for t in content))
         target = Moments(*(t.to(flat.gram).repeat(b, *[1] * (t.dim() - 1)) for t in style))
@@ -146,7 +147,11 @@ class Regions(NamedTuple):
         weight, bias = solver(safe, same)
         eye = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device).expand_as(weight)
         weight, bias = torch.where(_like(empty, weight), eye, weight), torch.where(_like(empty, bias), 0, bias)
-        return Regional(Affine(weight.unflatten(0, (b, r)), bias.unflatten(0, (b, r))), self.at(features))
+        return Regional(Affine(weight.unflatten(0, (b, r)), bias.unflatten(0, (b, r))), mask)
+
+
+def _moments_by(mask: Tensor, features: Tensor) -> Moments:
+    return Moments(*ops.moments(features.flatten(2), mask.flatten(2).contiguous()))
 
 
 def _like(flags: Tensor, t: Tensor) -> Tensor:

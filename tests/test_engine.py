@@ -25,24 +25,21 @@ from fastift import (
 )
 from fastift.art import draw_content, draw_styles
 from fastift.colour import luminance, with_colours_of
+from fastift.image import as_batch
 from fastift.presets import PRESETS
 from fastift.transform.named import TRANSFORMS
 
 TINY = AutoencoderConfig(widths=(4, 6, 8, 10), encoder_depths=(2, 2, 2, 1), decoder_depths=(2, 2, 2, 1))
 
 
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
-
-
 @pytest.fixture(scope="module")
 def content() -> torch.Tensor:
-    return tensor(draw_content(120, 88))
+    return as_batch(draw_content(120, 88))
 
 
 @pytest.fixture(scope="module")
 def styles() -> list[torch.Tensor]:
-    return [tensor(s) for s in draw_styles(96).values()]
+    return [as_batch(s) for s in draw_styles(96).values()]
 
 
 def distances(stylizer: Stylizer, out: torch.Tensor, style: Style) -> list[float]:
@@ -225,7 +222,9 @@ def test_constant_and_extreme_pictures_stay_finite(stylizer: Stylizer, styles) -
         for preset in PRESETS:
             for strength in (0.5, 1):
                 assert torch.isfinite(stylizer(x, styles[0], preset=preset, strength=strength)).all()
-                assert torch.isfinite(stylizer(tensor(draw_content(64, 48)), x, preset=preset, strength=strength)).all()
+                assert torch.isfinite(
+                    stylizer(as_batch(draw_content(64, 48)), x, preset=preset, strength=strength)
+                ).all()
 
 
 def test_stylize_takes_and_gives_pictures(stylizer: Stylizer, tmp_path: Path) -> None:
@@ -235,7 +234,7 @@ def test_stylize_takes_and_gives_pictures(stylizer: Stylizer, tmp_path: Path) ->
     want = fastift.stylize(tmp_path / "c.png", style, model=stylizer)
     assert isinstance(want, Image.Image)
     assert want.size == (70, 50)
-    for content in (str(tmp_path / "c.png"), Image.fromarray(array), array, tensor(array)):
+    for content in (str(tmp_path / "c.png"), Image.fromarray(array), array, as_batch(array)):
         assert np.array_equal(np.asarray(fastift.stylize(content, style, model=stylizer)), np.asarray(want))
     assert fastift.stylize(array, [style, style], weights=[1, 2], model=stylizer, size=32).size == (45, 32)
     rgba = Image.fromarray(np.dstack([array, np.full(array.shape[:2], 77, np.uint8)]))

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from features import relative
 
 from fastift import InvalidInputError, Stylizer
 from fastift.art import draw_content, draw_styles
+from fastift.image import as_batch
 from fastift.nst import nst
-
-
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.fixture(scope="module")
 def content() -> torch.Tensor:
-    return tensor(draw_content(48, 40))
+    return as_batch(draw_content(48, 40))
 
 
 @pytest.fixture(scope="module")
 def styles() -> list[torch.Tensor]:
-    return [tensor(s) for s in draw_styles(48).values()]
+    return [as_batch(s) for s in draw_styles(48).values()]
 
 
 def distance(stylizer: Stylizer, x: torch.Tensor, style) -> float:

@@ -11,23 +11,20 @@ from PIL import Image
 import fastift
 from fastift import InvalidInputError, Moments, Style, Stylizer, apply, ift_scale_free, moments
 from fastift.art import draw_content, draw_styles
+from fastift.image import as_batch
 from fastift.regions import Regions, read_labels
 
 RED, BLUE = 0xFF0000, 0x0000FF
 
 
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
-
-
 @pytest.fixture(scope="module")
 def content() -> torch.Tensor:
-    return tensor(draw_content(96, 72))
+    return as_batch(draw_content(96, 72))
 
 
 @pytest.fixture(scope="module")
 def styles() -> list[torch.Tensor]:
-    return [tensor(s) for s in draw_styles(80).values()]
+    return [as_batch(s) for s in draw_styles(80).values()]
 
 
 def halves(height: int, width: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from .line_search import ift_line_search
 from .ot import ot
 from .wct import wct
 
-__all__ = ["PAPER_SETTINGS", "TRANSFORMS", "Solver"]
+__all__ = ["PAPER_SETTINGS", "TRANSFORMS", "Solver", "solve"]
 
 TRANSFORMS = ("ift", "ift_line_search", "wct", "ot", "adain")
 
@@ -22,6 +22,29 @@ PAPER_SETTINGS = {1: (1e4, 5), 2: (1e4, 10), 3: (1e3, 10), 4: (1e2, 10)}
 
 LINE_SEARCH_STEPS = 20
 """n_upd of "ift_line_search" unless it is given: its Gram distance hardly falls after them."""
+
+
+def solve(
+    name: str,
+    content: Moments,
+    style: Moments,
+    *,
+    strength: float,
+    mode: str = "scale_free",
+    lam: float | None = None,
+    lr: float = 0.01,
+    n_upd: int | None = None,
+    n_iter: int = 1,
+) -> Affine:
+    """The map of one named transform; settings as in `Solver`, where mode "paper" needs lam and n_upd."""
+    if name == "ift" and mode == "scale_free":
+        return ift_scale_free(content, style, strength=strength, n_upd=N_UPD if n_upd is None else n_upd)
+    if name == "ift":
+        return ift(content, style, lam=lam, lr=lr, n_upd=n_upd, n_iter=n_iter).toward_identity(strength)
+    if name == "ift_line_search":
+        steps = LINE_SEARCH_STEPS if n_upd is None else n_upd
+        return ift_line_search(content, style, lam=lam, n_upd=steps, n_iter=n_iter).toward_identity(strength)
+    return {"wct": wct, "ot": ot, "adain": adain}[name](content, style, alpha=strength)
 
 
 @dataclass(frozen=True)
@@ -44,25 +67,18 @@ class Solver:
         return self.strengths.get(level, 0.0) > 0
 
     def __call__(self, level: int, content: Moments, style: Moments) -> Affine:
-        name, strength = self.transforms[level], self.strengths[level]
+        lam, n_upd = (self._of(setting, level) for setting in (self.lam, self.n_upd))
+        if self.transforms[level] == "ift" and self.mode == "paper":
+            default_lam, default_upd = PAPER_SETTINGS[min(level, 4)]
+            lam, n_upd = default_lam if lam is None else lam, default_upd if n_upd is None else n_upd
         try:
-            if name == "ift" and self.mode == "scale_free":
-                return ift_scale_free(content, style, strength=strength, n_upd=self._of(self.n_upd, level, N_UPD))
-            if name == "ift":
-                lam, n_upd = (
-                    self._of(v, level, PAPER_SETTINGS[min(level, 4)][i]) for i, v in enumerate((self.lam, self.n_upd))
-                )
-                found = ift(content, style, lam=lam, lr=self.lr, n_upd=n_upd, n_iter=self.n_iter)
-                return found.toward_identity(strength)
-            if name == "ift_line_search":
-                lam, n_upd = self._of(self.lam, level, None), self._of(self.n_upd, level, LINE_SEARCH_STEPS)
-                found = ift_line_search(content, style, lam=lam, n_upd=n_upd, n_iter=self.n_iter)
-                return found.toward_identity(strength)
-            return {"wct": wct, "ot": ot, "adain": adain}[name](content, style, alpha=strength)
+            return solve(
+                self.transforms[level], content, style, strength=self.strengths[level], mode=self.mode, lam=lam, lr=self.lr,
+                n_upd=n_upd, n_iter=self.n_iter,
+            )  # fmt: skip
         except (DivergenceError, InvalidInputError) as err:
             raise type(err)(f"relu{level}_1: {err}") from err
 
     @staticmethod
-    def _of(setting, level: int, default):
-        found = setting.get(level) if isinstance(setting, dict) else setting
-        return default if found is None else found
+    def _of(setting, level: int):
+        return setting.get(level) if isinstance(setting, dict) else setting
