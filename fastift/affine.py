@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as nnf
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import ops
 from ._precision import full_precision
@@ -98,24 +97,3 @@ def fold(conv_weight: Tensor, conv_bias: Tensor | None, affine: Affine) -> tuple
     if conv_bias is not None:
         shift = shift + conv_bias.to(weight.dtype)
     return folded, shift
-
-
-def conv_after(x: Tensor, conv: nn.Conv2d, affine: Affine | Regional | None) -> Tensor:
-    """conv(affine(x)) for a reflection-padded convolution, with the map folded: no pass over the pixels for the map.
-
-    Maps by region vary over the picture and are applied first.
-    """
-    if affine is None:
-        return conv(x)
-    if isinstance(affine, Regional):
-        return conv(apply(x, affine.affine, affine.mask))
-    weights, biases = fold(conv.weight, conv.bias, affine)
-    if conv.padding_mode == "reflect":
-        x = nnf.pad(x, conv._reversed_padding_repeated_twice, mode="reflect")
-    # one convolution a sample: grouped convolutions are slower than this on every CPU that was tried
-    samples = x.split(1) if len(weights) > 1 else [x]
-    out = [
-        nnf.conv2d(s, w.to(s.dtype), b.to(s.dtype), conv.stride)
-        for s, w, b in zip(samples, weights, biases, strict=True)
-    ]
-    return out[0] if len(out) == 1 else torch.cat(out)

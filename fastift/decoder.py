@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .affine import Affine, Regional, conv_after
-from .encoder import Plan, conv3x3
+from .affine import Affine, Regional
+from .convolution import Conv3x3, conv_after, conv_upsampled
+from .encoder import Plan
 
 __all__ = ["Decoder"]
 
@@ -35,34 +36,42 @@ class Decoder(nn.Module):
         self.upsampling, self.final_relu = upsampling, final_relu
         for n in range(level, 1, -1):
             width, below = plan.widths[n - 1], plan.widths[n - 2]
-            self.add_module(f"conv{n}_1", conv3x3(width, below))
+            self.add_module(f"conv{n}_1", Conv3x3(width, below))
             if upsampling == "subpixel":
                 self.add_module(f"up{n - 1}", nn.Conv2d(below, 4 * below, 1))
             if skips:
                 self.add_module(f"skip{n - 1}", nn.Conv2d(below, below, 1, bias=False))
             for k in range(plan.depths[n - 2], 1, -1):
-                self.add_module(f"conv{n - 1}_{k}", conv3x3(below, below))
-        self.conv1_1 = conv3x3(plan.widths[0], 3)
+                self.add_module(f"conv{n - 1}_{k}", Conv3x3(below, below))
+        self.conv1_1 = Conv3x3(plan.widths[0], 3)
 
     def block(self, n: int, x: Tensor, affine: Affine | Regional | None = None, skip: Tensor | None = None) -> Tensor:
         """One block; a map of its input is folded into its first convolution, a skip is the detail of stage n - 1."""
         x = conv_after(x, self.get_submodule(f"conv{n}_1"), affine)
         if n == 1:
             return nnf.relu_(x) if self.final_relu else x
-        x = self.upsample(n - 1, nnf.relu_(x))
-        for i, k in enumerate(range(self.plan.depths[n - 2], 1, -1)):
-            x = self.get_submodule(f"conv{n - 1}_{k}")(x)
-            if i == 0 and skip is not None:
-                x = x + self.get_submodule(f"skip{n - 1}")(skip) * next_octave(x)
-            x = nnf.relu_(x)
+        x = nnf.relu_(x)
+        stage = [self.get_submodule(f"conv{n - 1}_{k}") for k in range(self.plan.depths[n - 2], 1, -1)]
+        if not stage:
+            return self.upsample(n - 1, x)
+        x = self.upsample(n - 1, x, stage[0])
+        if skip is not None:
+            x = x + self.get_submodule(f"skip{n - 1}")(skip) * next_octave(x)
+        x = nnf.relu_(x)
+        for conv in stage[1:]:
+            x = nnf.relu_(conv(x))
         return x
 
-    def upsample(self, n: int, x: Tensor) -> Tensor:
-        if self.upsampling == "subpixel":
-            return nnf.pixel_shuffle(self.get_submodule(f"up{n}")(x), 2)
-        if self.upsampling == "nearest":
-            return nnf.interpolate(x, scale_factor=2, mode="nearest")
-        return nnf.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    def upsample(self, n: int, x: Tensor, conv: Conv3x3 | None = None) -> Tensor:
+        """x at twice its size, and the convolution behind that if there is one."""
+        phases = self.get_submodule(f"up{n}") if self.upsampling == "subpixel" else None
+        if conv is not None and self.upsampling != "bilinear":
+            return conv_upsampled(x, conv, phases)
+        if phases is not None:
+            return nnf.pixel_shuffle(phases(x), 2)
+        smooth = {"mode": "bilinear", "align_corners": False} if self.upsampling == "bilinear" else {"mode": "nearest"}
+        x = nnf.interpolate(x, scale_factor=2, **smooth)
+        return x if conv is None else conv(x)
 
     def forward(
         self,

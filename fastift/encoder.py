@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from .affine import Affine, Regional, conv_after
+from .affine import Affine, Regional
+from .convolution import Conv3x3, conv_after
 
 __all__ = ["Plan", "VGG19", "Features", "Encoder"]
 
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
         channels = 3
         for n, (width, depth) in enumerate(zip(plan.widths, plan.depths, strict=True), start=1):
             for k in range(1, depth + 1):
-                self.add_module(f"conv{n}_{k}", conv3x3(channels, width))
+                self.add_module(f"conv{n}_{k}", Conv3x3(channels, width))
                 channels = width
             if plan.learned_pooling and n < plan.levels:
                 self.add_module(f"pool{n}", nn.Conv2d(width, width, 2, stride=2, bias=False))
@@ -118,10 +119,6 @@ class Encoder(nn.Module):
                     "a tap right before a pooling has no convolution of its own to take the scale back"
                 )
             scale_input(self.get_submodule(f"conv{n}_2"), factor)
-
-
-def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="reflect")
 
 
 def scale_output(conv: nn.Conv2d, factor: Tensor | float) -> None:

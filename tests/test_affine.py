@@ -9,8 +9,7 @@ from features import relative
 from torch import nn
 
 from fastift import Affine, InvalidInputError, apply, fold
-from fastift.affine import conv_after
-from fastift.encoder import conv3x3
+from fastift.convolution import Conv3x3, conv_after
 
 
 def random_map(batch: int, channels: int, dtype=torch.float64) -> Affine:
@@ -61,7 +60,7 @@ def test_fold_is_wrong_with_zero_padding() -> None:
 def test_gradients() -> None:
     x, a = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True), random_map(1, 3)
     w, b = (t.requires_grad_() for t in a)
-    conv = conv3x3(3, 2).double()
+    conv = Conv3x3(3, 2).double()
     assert torch.autograd.gradcheck(lambda x, w, b: apply(x, Affine(w, b)), (x, w, b))
     assert torch.autograd.gradcheck(lambda x, w, b: conv_after(x, conv, Affine(w, b)), (x, w, b))
 
