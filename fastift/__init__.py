@@ -5,6 +5,7 @@ from .affine import Affine, apply, fold
 from .autoencoder import Autoencoder, AutoencoderConfig, AutoencoderProtocol
 from .backend import backends
 from .engine import Stylizer, stylize
+from .content import Content
 from .errors import DivergenceError, FastiftError, ImageFileError, InvalidInputError, OutputError, WeightsError
 from .layer import IFTransform
 from .moments import Moments, blend, moments
@@ -26,6 +27,7 @@ __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
     "AutoencoderProtocol",
+    "Content",
     "DivergenceError",
     "FastiftError",
     "IFTransform",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .engine import ImageLike, Stylizer
 from .errors import InvalidInputError
+from .flows import decoder_of, tap
 from .patches import style_decorator
 
 __all__ = ["avatar_net"]
@@ -30,7 +31,7 @@ def avatar_net(
     stylizer = model if isinstance(model, Stylizer) else Stylizer(model)
     net = stylizer.model
     deepest = net.levels
-    decode = stylizer.decoder(deepest)
+    decode = decoder_of(net, deepest)
     if not 0 <= strength <= 1:
         raise InvalidInputError(f"fastift.avatar_net: strength must lie in [0, 1], got {strength}")
     x, s = stylizer.prepare(content, "content"), stylizer.prepare(style, "style")
@@ -43,7 +44,7 @@ def avatar_net(
                 f"fastift.avatar_net: {name} must have at least {least} x {least} pixels, a patch at the deepest level, "
                 f"got {image.shape[3]} x {image.shape[2]}"
             )
-    target, features = (stylizer.tap(stylizer.pad(v), deepest) for v in (s, x))
+    target, features = (tap(net, stylizer.pad(v), deepest) for v in (s, x))
     if strength > 0:
         decorated = [style_decorator(f[None], target, alpha=strength, patch=patch, stride=stride) for f in features]
         features = torch.cat(decorated)

@@ -18,10 +18,11 @@ from .affine import Affine, Regional
 from .autoencoder import AutoencoderProtocol
 from .backend import check_backend, using
 from .colour import with_colours_of
-from .decoder import detail
+from .content import Content
 from .errors import InvalidInputError
 from .image import Picture, as_batch, read_picture, resize_shorter, to_pil
 from .moments import Moments, check_weights, moments
+from .flows import FLOWS, restyle
 from .presets import PRESETS
 from .regions import FEATHER, LabelsLike, Regions, read_labels
 from .style import Style
@@ -42,6 +43,9 @@ class Stylizer:
     model: "slim" (embedded), a file or folder that `fastift.weights` can load, or any object that follows `AutoencoderProtocol`.
     device: by default a GPU if torch sees one, else the CPU. dtype: torch.float32 (default), bfloat16 or float16 for the
     networks; moments and maps stay in float32. backend: None chooses; a name of `fastift.backends()` must then be taken.
+    compile: True runs the flow through torch.compile, "cuda_graphs" also replays it as one CUDA graph. The first call of each picture
+    size and setting (not of each style) then takes a minute; torch goes back to eager after 8 of them. Calls with regions
+    are not compiled, and of a kept content nothing is reused. On CPUs it gains nothing.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Stylizer:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         backend: str | None = None,
+        compile: bool | str = False,
     ) -> None:
         if backend is not None:
             check_backend(backend, "fastift.Stylizer: backend")
@@ -66,6 +71,13 @@ class Stylizer:
             )
         # thin convolutions run several times faster this way on CPUs, and tensor cores want it too
         self.model = loaded.to(self.device, memory_format=torch.channels_last)
+        if compile not in (False, True, "cuda_graphs"):
+            raise InvalidInputError(f"fastift.Stylizer: compile must be False, True or 'cuda_graphs', got {compile!r}")
+        if compile == "cuda_graphs" and self.device.type != "cuda":
+            raise InvalidInputError(
+                f"fastift.Stylizer: compile='cuda_graphs' needs a GPU, the device is {self.device}"
+            )
+        self.compile = compile
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -99,6 +111,10 @@ class Stylizer:
             raise InvalidInputError("fastift.Stylizer.style: weights need a list of images, got one image")
         return Style.blend(styles, weights) if several else styles[0]
 
+    def content(self, image: ImageLike) -> Content:
+        """A picture [B, 3, H, W] that will be restyled several times: its encoding is kept, whatever the styles."""
+        return Content(self.prepare(image, "content"), self.fingerprint)
+
     def _moments_of(self, image: ImageLike, labels: Tensor | None = None) -> Style:
         x = self.prepare(image, "style")
         regions = self._regions(labels, x, "style_mask", 0.0) if labels is not None else None
@@ -120,7 +136,7 @@ class Stylizer:
 
     def __call__(
         self,
-        content: ImageLike,
+        content: ImageLike | Content,
         style: Style | ImageLike | Sequence[ImageLike] | dict[int, Style | ImageLike],
         *,
         weights: Sequence[float] | None = None,
@@ -145,6 +161,7 @@ class Stylizer:
     ) -> Tensor:
         """Restyle content [B, 3, H, W] in [0, 1], any H and W from 16; returns the same size, float32 in [0, 1].
 
+        content may also be what `Stylizer.content` made: several styles then cost less than each alone.
         style: a `Style`, or images to make one of (several are blended with weights). preset "art" or "photo" gives the
         defaults of flow, skips, strength and levels, see `fastift.presets`.
 
@@ -172,12 +189,7 @@ class Stylizer:
         chosen = _preset(preset)
         flow = chosen.flow if flow is None else flow
         skips = chosen.skips and flow == "single_pass" if skips is None else skips
-        flows = {
-            "cascade": self._cascade,
-            "single_pass": functools.partial(self._single_pass, skips=skips),
-            "encoder_side": self._encoder_side,
-        }
-        _check_choice("flow", flow, tuple(flows))
+        _check_choice("flow", flow, tuple(FLOWS))
         if levels is None:
             # inside the decoder only the deepest features are the encoder's own
             levels = (self.model.levels,) if flow == "single_pass" else chosen.levels
@@ -199,11 +211,12 @@ class Stylizer:
             raise InvalidInputError(f"fastift: passes must be a whole number from 1 to 100, got {passes}")
         if not 0 <= feather <= 1:
             raise InvalidInputError(f"fastift: feather must lie in [0, 1], got {feather}")
-        x = self.prepare(content, "content")
+        kept = self._check_content(content) if isinstance(content, Content) else self.content(content)
+        x = kept.pixels
         if mask is None:
             if style_mask is not None or isinstance(style, dict) or (isinstance(style, Style) and style.labels):
                 raise InvalidInputError("fastift: a style by regions needs a mask of the content, got none")
-            toward = self._toward_whole(style, weights, blend, len(x), levels)
+            toward = self._toward_whole(style, weights, blend, kept, levels)
         else:
             if weights is not None or blend != "gram":
                 raise InvalidInputError("fastift: with a mask each region has one style, got weights to blend several")
@@ -213,17 +226,26 @@ class Stylizer:
         def solve(n: int, features: Tensor) -> Affine | Regional | None:
             return toward(n, features, functools.partial(solver, n)) if solver.acts_on(n) else None
 
-        out = self.pad(x)
+        way = functools.partial(FLOWS[flow], skips=True) if skips else FLOWS[flow]
         with self._settings():
-            for _ in range(passes):
-                out = flows[flow](out, levels, solve).clamp(0, 1)
+            if self.compile and mask is None:
+                out = self._compiled(way, self.model, self.pad(x), levels, solve, passes)
+                out = out.clone() if self.compile == "cuda_graphs" else out  # the next replay writes over it
+            else:
+                out = restyle(way, self.model, self.pad(x), levels, solve, passes, kept if kept is content else None)
         out = out[:, :, : x.shape[2], : x.shape[3]].float()
         if colours_only:
             return with_colours_of(x, out)
         return with_colours_of(out, x) if keep_colours else out
 
-    def _toward_whole(self, style, weights, blend: str, batch: int, levels: tuple[int, ...]) -> Toward:
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Tensor]:
+        mode = "reduce-overhead" if self.compile == "cuda_graphs" else "default"
+        return torch.compile(restyle, dynamic=False, mode=mode)
+
+    def _toward_whole(self, style, weights, blend: str, content: Content, levels: tuple[int, ...]) -> Toward:
         """Maps toward one style, or toward several at once."""
+        batch = len(content.pixels)
         if blend == "gram":
             if isinstance(style, Style) and weights is not None:
                 raise InvalidInputError(
@@ -231,7 +253,7 @@ class Stylizer:
                 )
             target = style if isinstance(style, Style) else self.style(style, weights)
             target = self._check_style(target, batch, levels)
-            return lambda n, features, solve: solve(moments(features), target.levels[n])
+            return lambda n, features, solve: solve(content.moments(n, features), target.levels[n])
         if not isinstance(style, list | tuple) or not style:
             raise InvalidInputError("fastift: blend='features' needs a list of style images")
         shares = [1.0] * len(style) if weights is None else list(weights)
@@ -239,7 +261,7 @@ class Stylizer:
         apart = [self._check_style(self._moments_of(s), batch, levels) for s in style]
 
         def toward(n: int, features: Tensor, solve: Callable[[Moments, Moments], Affine]) -> Affine:
-            seen = moments(features)
+            seen = content.moments(n, features)
             return Affine.mean([solve(seen, s.levels[n]) for s in apart], shares)
 
         return toward
@@ -281,43 +303,6 @@ class Stylizer:
             {label: s if isinstance(s, Style) else self._moments_of(s) for label, s in style.items()}
         )
 
-    def _cascade(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
-        for n in levels:
-            decoder = self.decoder(n)
-            features = self.tap(x, n)
-            x = decoder(features, solve(n, features)).clamp(0, 1)
-        return x
-
-    def _encoder_side(self, x: Tensor, levels: tuple[int, ...], solve) -> Tensor:
-        deepest = levels[0]
-        features = self.tap(x, deepest, solve)
-        return self.decoder(deepest)(features, solve(deepest, features))
-
-    def decoder(self, n: int) -> Callable[..., Tensor]:
-        """The cascade's decoder of a level; an error that names those there are."""
-        if str(n) not in self.model.decoders:
-            raise InvalidInputError(
-                f"fastift: this model has no decoder for relu{n}_1; it has {sorted(self.model.decoders)}"
-            )
-        return self.model.decoders[str(n)]
-
-    def tap(self, x: Tensor, n: int, transform: Callable | None = None) -> Tensor:
-        """reluN_1 of a picture as `pad` leaves it."""
-        for tap, _ in self.model.encoder.walk(x, n, transform):
-            features = tap  # the shallower ones are freed on the way
-        return features
-
-    def _single_pass(self, x: Tensor, levels: tuple[int, ...], solve, *, skips: bool) -> Tensor:
-        if self.model.single_pass is None:
-            raise InvalidInputError("fastift: this model has no single-pass decoder, expected flow='cascade'")
-        deepest = levels[0]
-        details = []
-        for n, (tap, before_pool) in enumerate(self.model.encoder.walk(x, deepest), start=1):
-            features = tap
-            if skips and n > 1:
-                details.append(detail(before_pool))
-        return self.model.single_pass(features, solve(deepest, features), details or None, solve, deepest)
-
     def prepare(self, image: ImageLike, name: str) -> Tensor:
         """A picture of any kind as float32 [B, 3, H, W] on the model's device; name goes into the errors."""
         # inside a compiled graph only tensors can come, and their values cannot be looked at
@@ -341,6 +326,14 @@ class Stylizer:
             cast = torch.autocast(self.device.type, self.dtype)
         with cast, using(self.backend) if self.backend else contextlib.nullcontext():
             yield
+
+    def _check_content(self, content: Content) -> Content:
+        if content.encoder != self.fingerprint or content.pixels.device.type != self.device.type:
+            raise InvalidInputError(
+                f"fastift: the content comes from another Stylizer ({content.encoder} on {content.pixels.device}), "
+                f"expected this one's ({self.fingerprint} on {self.device})"
+            )
+        return content
 
     def _check_style(self, style: Style, batch: int | None, levels: tuple[int, ...]) -> Style:
         """batch: how many samples the style may have besides one; None for regions."""

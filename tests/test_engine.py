@@ -217,6 +217,50 @@ def test_compiles_as_one_graph(content, styles) -> None:
         assert (torch.compile(restyle, fullgraph=True)(content) - restyle(content)).abs().max() < 1e-3
 
 
+@pytest.mark.slow
+def test_compiled_by_one_argument(content, styles) -> None:
+    eager, compiled = (Stylizer(Autoencoder(TINY), device="cpu", compile=c) for c in (False, True))
+    compiled.model.load_state_dict(eager.model.state_dict())
+    small = content[:, :, :64, :64]
+    with torch.inference_mode():
+        for image in styles[:2]:  # another style needs no other graph
+            style = eager.style(image)
+            made = [s(small, style, strength=0.2, levels=(1,)) for s in (compiled, eager)]
+            assert (made[0] - made[1]).abs().max() < 1e-3
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"preset": "photo"}, {"flow": "single_pass", "skips": True}, {"passes": 2}])
+def test_kept_content_gives_the_same_picture(stylizer: Stylizer, content, styles, settings: dict) -> None:
+    kept = stylizer.content(content)
+    with torch.no_grad():
+        for image in styles:
+            style = stylizer.style(image)
+            assert torch.equal(stylizer(kept, style, **settings), stylizer(content, style, **settings))
+
+
+def test_kept_content_is_encoded_once_a_level(monkeypatch: pytest.MonkeyPatch, content, styles) -> None:
+    stylizer = Stylizer(Autoencoder(TINY), device="cpu")
+    with torch.no_grad():
+        made = [stylizer.style(s) for s in styles]
+        calls = []
+        walk = stylizer.model.encoder.walk
+        monkeypatch.setattr(stylizer.model.encoder, "walk", lambda *args: calls.append(args[1]) or walk(*args))
+        kept = stylizer.content(content)
+        for style in made:
+            stylizer(kept, style, levels=(3,), strength=0.1)
+        stylizer(kept, made[0], levels=(2,), strength=0.1)
+        stylizer(kept, made[0], levels=(3,), strength=0.1, flow="single_pass", skips=True)
+        stylizer(kept, made[1], levels=(3,), strength=0.1, flow="single_pass")
+    assert calls == [3, 2, 3]
+
+
+def test_content_of_another_stylizer_is_refused(stylizer: Stylizer, content, styles) -> None:
+    other = Stylizer(Autoencoder(TINY), device="cpu")
+    with pytest.raises(InvalidInputError, match="content comes from another Stylizer"):
+        stylizer(other.content(content), styles[0])
+
+
 def test_constant_and_extreme_pictures_stay_finite(stylizer: Stylizer, styles) -> None:
     for x in (torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32), torch.full((1, 3, 16, 16), 0.5)):
         for preset in PRESETS:
@@ -300,6 +344,10 @@ def test_refused_construction() -> None:
         Stylizer(dtype=torch.float64)
     with pytest.raises(InvalidInputError, match="backend must be"):
         Stylizer(backend="fortran")
+    with pytest.raises(InvalidInputError, match="compile must be"):
+        Stylizer(compile="fast")
+    with pytest.raises(InvalidInputError, match="cuda_graphs' needs a GPU"):
+        Stylizer(device="cpu", compile="cuda_graphs")
     with pytest.raises(InvalidInputError, match="device must be a name torch knows"):
         Stylizer(device="abacus")
     with pytest.raises(WeightsError, match="is not a file"):
