@@ -1,0 +1,52 @@
+"""A content: a picture to be restyled, with what has been seen of it kept for the next style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .moments import Moments, moments
+
+__all__ = ["Content"]
+
+
+@dataclass(eq=False)
+class Content:
+    """Pixels [B, 3, H, W] in [0, 1] on the device of the `Stylizer` that made it, and the fingerprint of its encoder.
+
+    Restyled several times, it is encoded and its moments are taken once for each first level of a flow: what the first step sees
+    is kept, 32 bytes a pixel for the embedded weights' relu3_1. Make it with `Stylizer.content`.
+    """
+
+    pixels: Tensor
+    encoder: str
+    taps: dict[int, Tensor] = field(default_factory=dict)
+    details: dict[int, list[Tensor]] = field(default_factory=dict)
+    seen: dict[int, Moments] = field(default_factory=dict)
+
+    def tap(self, n: int, encode: Callable[[], Tensor]) -> Tensor:
+        """reluN_1, encoded at the first call."""
+        if n not in self.taps:
+            self.taps[n] = encode()
+        return self.taps[n]
+
+    def with_details(
+        self, n: int, details: bool, encode: Callable[[], tuple[Tensor, list[Tensor]]]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """reluN_1 and, if asked for, the details of the stages before it, encoded at the first call."""
+        if n not in self.taps or (details and n not in self.details):
+            self.taps[n], found = encode()
+            self.seen.pop(n, None)
+            if details:
+                self.details[n] = found
+        return self.taps[n], self.details[n] if details else []
+
+    def moments(self, n: int, features: Tensor) -> Moments:
+        """Moments of features of level n, kept if they are this picture's own."""
+        if self.taps.get(n) is not features:
+            return moments(features)
+        if n not in self.seen:
+            self.seen[n] = moments(features)
+        return self.seen[n]
