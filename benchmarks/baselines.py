@@ -1,11 +1,16 @@
-"""What people run instead: the paper's loop on full features, and WCT by SVD on the CPU in float64, in plain PyTorch."""
+"""What people run instead, in plain PyTorch: the paper's loop on full features, WCT by SVD on the CPU in float64, and our own
+networks as one would write them: every convolution pads a copy, upsampling is a step of its own, maps go over the pixels."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+import torch.nn.functional as nnf
+from torch import Tensor, nn
 
-__all__ = ["loop", "wct_by_svd"]
+from fastift.decoder import Decoder
+from fastift.encoder import Encoder
+
+__all__ = ["loop", "plain_decode", "plain_encode", "wct_by_svd"]
 
 
 def loop(content: Tensor, style: Tensor, *, lam: float, lr: float = 0.01, n_upd: int = 15) -> Tensor:
@@ -32,3 +37,31 @@ def wct_by_svd(content: Tensor, style: Tensor, *, alpha: float = 1.0) -> Tensor:
     colour = v_s[:k_s].T * e_s[:k_s].sqrt() @ v_s[:k_s]
     out = colour @ (whiten @ f) + mean_s
     return (alpha * out + (1 - alpha) * (f + mean_c)).to(content)
+
+
+def plain_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode="reflect"), conv.weight, conv.bias)
+
+
+def plain_encode(encoder: Encoder, x: Tensor, level: int) -> Tensor:
+    """reluN_1."""
+    x = encoder.conv0(x)
+    for n in range(1, level + 1):
+        x = plain_conv(x, encoder.get_submodule(f"conv{n}_1")).relu()
+        if n == level:
+            return x
+        for k in range(2, encoder.plan.depths[n - 1] + 1):
+            x = plain_conv(x, encoder.get_submodule(f"conv{n}_{k}")).relu()
+        pooled = nnf.max_pool2d(x, 2)
+        x = pooled + encoder.get_submodule(f"pool{n}")(x) if encoder.plan.learned_pooling else pooled
+    return x
+
+
+def plain_decode(decoder: Decoder, x: Tensor) -> Tensor:
+    """The image, for a decoder with subpixel upsampling."""
+    for n in range(decoder.level, 1, -1):
+        x = plain_conv(x, decoder.get_submodule(f"conv{n}_1")).relu()
+        x = nnf.pixel_shuffle(decoder.get_submodule(f"up{n - 1}")(x), 2)
+        for k in range(decoder.plan.depths[n - 2], 1, -1):
+            x = plain_conv(x, decoder.get_submodule(f"conv{n - 1}_{k}")).relu()
+    return plain_conv(x, decoder.conv1_1)

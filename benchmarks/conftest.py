@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fastift
+from fastift.autoencoder import SLIM
 from fastift.encoder import VGG19
 
 
@@ -50,14 +51,17 @@ def timed(benchmark, device: torch.device) -> Callable:
     return run
 
 
-@pytest.fixture
-def vgg_features(device: torch.device) -> Callable:
-    """Features of VGG-19's widths behind a ReLU, of mean activation 1: content and style [C, n] for each level, coarse first."""
+WIDTHS = {"VGG-19": VGG19.widths, "slim": SLIM.widths}
 
-    def make(size: int) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+
+@pytest.fixture
+def level_features(device: torch.device) -> Callable:
+    """Features as behind a ReLU, of mean activation 1, in a network's widths: content and style [C, n] a level, coarse first."""
+
+    def make(network: str, size: int) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         rng = torch.Generator().manual_seed(0)
         found = []
-        for level, c in reversed(list(enumerate(VGG19.widths, start=1))):
+        for level, c in reversed(list(enumerate(WIDTHS[network], start=1))):
             n = (size >> (level - 1)) ** 2
             mix = torch.randn(c, c, generator=rng) / c**0.5
             pair = []

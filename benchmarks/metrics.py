@@ -35,7 +35,7 @@ def read_pairs(file: Path) -> list[tuple[Path, Path]]:
 
 @torch.inference_mode()
 def style_grams(encoder: Encoder, x: Tensor) -> list[Tensor]:
-    taps = encoder(x).taps
+    taps = encoder(x)
     return [t[0].flatten(1) @ t[0].flatten(1).T / t[0, 0].numel() for t in taps]
 
 

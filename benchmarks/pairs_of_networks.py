@@ -26,8 +26,8 @@ class PairsOfNetworks(nn.Module):
 
 
 class Encoders(nn.ModuleDict):
-    def walk(self, image: Tensor, level: int | None = None, transform=None) -> Iterator[tuple[Tensor, Tensor]]:
+    def walk(self, image: Tensor, level: int | None = None, transform=None) -> Iterator[Tensor]:
         if transform is not None:
             raise NotImplementedError("encoders of their own cannot be transformed on the way")
         for n in range(1, (level or 4) + 1):
-            yield self[str(n)](image, n).taps[-1], image
+            yield self[str(n)](image, n)[-1]

@@ -99,7 +99,7 @@ def main() -> None:
         by_level: dict[str, list] = {}
         with torch.inference_mode():
             for file in files:
-                for n, tap in enumerate(encoder(load(file, args.side)).taps, start=1):
+                for n, tap in enumerate(encoder(load(file, args.side)), start=1):
                     m = moments(tap)
                     by_level.setdefault(f"Gram, relu{n}_1", []).append(measure(m.gram, 1e-6))
         for name, rows in by_level.items():

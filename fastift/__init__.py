@@ -4,8 +4,8 @@ from ._version import __version__
 from .affine import Affine, apply, fold
 from .autoencoder import Autoencoder, AutoencoderConfig, AutoencoderProtocol
 from .backend import backends
-from .engine import Stylizer, stylize
 from .content import Content
+from .engine import Stylizer, stylize
 from .errors import DivergenceError, FastiftError, ImageFileError, InvalidInputError, OutputError, WeightsError
 from .layer import IFTransform
 from .moments import Moments, blend, moments

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from .decoder import Decoder
-from .encoder import Encoder, Features, Plan
+from .encoder import Encoder, Plan
 
 __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderProtocol"]
 
@@ -17,9 +17,9 @@ __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderProtocol"]
 class AutoencoderProtocol(Protocol):
     """What the engine asks of a network. Any nn.Module with these members can stand in for `Autoencoder`.
 
-    ``encoder.walk(image, level, transform)`` yields (reluN_1, the map before its pooling) for N = 1 .. level, see `Encoder.walk`;
+    ``encoder.walk(image, level, transform)`` yields reluN_1 for N = 1 .. level, see `Encoder.walk`;
     ``decoders[str(N)](features, affine)`` returns an image; ``single_pass`` is None or a decoder from the deepest level with
-    ``skips``, ``transform`` and ``level`` arguments, see `Decoder.forward`. ``multiple`` is what height and width are padded
+    ``details``, ``transform`` and ``level`` arguments, see `Decoder.forward`. ``multiple`` is what height and width are padded
     to. All padding inside must be by reflection, or folded maps are wrong at the border.
     """
 
@@ -42,6 +42,8 @@ class AutoencoderConfig:
     upsampling: str = "bilinear"
     final_relu: bool = False
     learned_pooling: bool = False
+    leak: float = 0.0
+    """Of the single-pass decoder, see `Decoder`."""
 
     def __post_init__(self) -> None:
         for field in ("widths", "encoder_depths", "decoder_depths", "cascade"):
@@ -57,12 +59,13 @@ SLIM = AutoencoderConfig(
     decoder_depths=(2, 2, 2, 1),
     upsampling="subpixel",
     learned_pooling=True,
+    leak=0.1,
 )
 """Geometry of the embedded default. Learned pooling and upsampling let it carry detail that VGG's own layout drops."""
 
 
 class Autoencoder(nn.Module):
-    """Encoder to relu4_1, cascade decoders relu1_1 .. relu4_1, and the single-pass decoder with skips."""
+    """Encoder to relu4_1, cascade decoders relu1_1 .. relu4_1, and the single-pass decoder."""
 
     def __init__(self, config: AutoencoderConfig = SLIM) -> None:
         super().__init__()
@@ -71,7 +74,9 @@ class Autoencoder(nn.Module):
         style = {"upsampling": config.upsampling, "final_relu": config.final_relu}
         self.encoder = Encoder(Plan(config.widths, config.encoder_depths, config.learned_pooling))
         self.decoders = nn.ModuleDict({str(n): Decoder(mirrored, n, **style) for n in config.cascade})
-        self.single_pass = Decoder(mirrored, len(config.widths), skips=True, **style) if config.single_pass else None
+        self.single_pass = (
+            Decoder(mirrored, len(config.widths), leak=config.leak, **style) if config.single_pass else None
+        )
 
     @property
     def levels(self) -> int:
@@ -81,5 +86,5 @@ class Autoencoder(nn.Module):
     def multiple(self) -> int:
         return self.encoder.plan.multiple
 
-    def encode(self, image: Tensor, level: int | None = None) -> Features:
+    def encode(self, image: Tensor, level: int | None = None) -> list[Tensor]:
         return self.encoder(image, level)

@@ -278,6 +278,44 @@ def sweep(strengths, plot_file, force, **arguments):
 
 
 @main.command()
+@click.option("--size", type=click.IntRange(16, 8192), default=512, show_default=True, help="Pixels a side.")
+@click.option("-p", "--preset", type=click.Choice(["art", "photo"]), default="art", show_default=True)
+@click.option("--profile", "profiled", is_flag=True, help="Where the time goes, by stage, beside the machine's floor.")
+@click.option("--runs", type=click.IntRange(1, 1000), default=5, show_default=True, help="Medians are of so many.")
+@click.option(
+    "--model", default="slim", show_default=True, help="slim, a fastift weight file, or a folder of VGG-19 files."
+)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def bench(size, preset, profiled, runs, model, dtype, device, as_json):
+    """Time a restyling on this machine, on a drawn picture."""
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    from .art import draw_content, draw_styles
+    from .engine import Stylizer
+    from .image import as_batch
+    from .profile import measure, profile, table
+
+    stylizer = Stylizer(model, device=device, dtype=getattr(torch, dtype))
+    content = as_batch(draw_content(size, size)).to(stylizer.device)
+    style = as_batch(next(iter(draw_styles(size).values()))).to(stylizer.device)
+    if profiled:
+        with torch.inference_mode():
+            moments = stylizer.style(style)
+        rows, whole = profile(stylizer, content, moments, runs=runs, preset=preset)
+        found, lines = {"call": whole, "rows": [asdict(r) for r in rows]}, table(rows, whole)
+    else:
+        found = measure(stylizer, content, style, runs=runs, preset=preset)
+        what = {"style": "moments of a style", "restyle": "restyling", "reconstruct": "the same without a transform"}
+        lines = [f"{what[k]:<30} {1e3 * v:9.2f} ms" for k, v in found.items()]
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
+
+
+@main.command()
 def doctor() -> None:
     """Say which versions, devices and backends are here, and why others cannot run."""
     from .doctor import diagnose

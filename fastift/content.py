@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from .detail import Detail
 from .moments import Moments, moments
 
 __all__ = ["Content"]
@@ -23,7 +24,7 @@ class Content:
     pixels: Tensor
     encoder: str
     taps: dict[int, Tensor] = field(default_factory=dict)
-    details: dict[int, list[Tensor]] = field(default_factory=dict)
+    details: dict[int, list[Detail]] = field(default_factory=dict)
     seen: dict[int, Moments] = field(default_factory=dict)
 
     def tap(self, n: int, encode: Callable[[], Tensor]) -> Tensor:
@@ -33,8 +34,8 @@ class Content:
         return self.taps[n]
 
     def with_details(
-        self, n: int, details: bool, encode: Callable[[], tuple[Tensor, list[Tensor]]]
-    ) -> tuple[Tensor, list[Tensor]]:
+        self, n: int, details: bool, encode: Callable[[], tuple[Tensor, list[Detail]]]
+    ) -> tuple[Tensor, list[Detail]]:
         """reluN_1 and, if asked for, the details of the stages before it, encoded at the first call."""
         if n not in self.taps or (details and n not in self.details):
             self.taps[n], found = encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from .affine import Affine, Regional
 from .convolution import Conv3x3, conv_after
 
-__all__ = ["Plan", "VGG19", "Features", "Encoder"]
+__all__ = ["Plan", "VGG19", "Encoder"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,6 @@ class Plan:
 VGG19 = Plan(widths=(64, 128, 256, 512), depths=(2, 2, 4, 1))
 
 
-class Features(NamedTuple):
-    """What the encoder saw. taps[N - 1] is reluN_1; skips[N - 1] is the last map of stage N, before its pooling."""
-
-    taps: list[Tensor]
-    skips: list[Tensor]
-
-
 class Encoder(nn.Module):
     """conv0 (1x1: RGB in [0, 1] to the network's own input), then conv1_1, conv1_2, pool, conv2_1 .. as VGG-19 names them.
 
@@ -64,42 +56,38 @@ class Encoder(nn.Module):
             if plan.learned_pooling and n < plan.levels:
                 self.add_module(f"pool{n}", nn.Conv2d(width, width, 2, stride=2, bias=False))
 
-    def stage(self, n: int, x: Tensor, affine: Affine | Regional | None = None) -> tuple[Tensor, Tensor]:
-        """From relu(n-1)_1 (the image for n = 1) to reluN_1; also the last map before the pooling between them.
-
-        A map of the incoming features is folded into this stage's first convolution.
-        """
+    def stage(self, n: int, x: Tensor, affine: Affine | Regional | None = None) -> Tensor:
+        """From relu(n-1)_1 (the image for n = 1) to reluN_1. A map of the input is folded into the first convolution."""
         if n == 1:
-            return nnf.relu_(self.conv1_1(self.conv0(x))), x
+            return nnf.relu_(self.conv1_1(self.conv0(x)))
         for k in range(2, self.plan.depths[n - 2] + 1):
             x = nnf.relu_(conv_after(x, self.get_submodule(f"conv{n - 1}_{k}"), affine if k == 2 else None))
         pooled = nnf.max_pool2d(x, 2)
         if self.plan.learned_pooling:
             pooled = pooled + self.get_submodule(f"pool{n - 1}")(x)
-        return nnf.relu_(self.get_submodule(f"conv{n}_1")(pooled)), x
+        return nnf.relu_(self.get_submodule(f"conv{n}_1")(pooled))
 
     def walk(
         self,
         image: Tensor,
         level: int | None = None,
         transform: Callable[[int, Tensor], Affine | Regional | None] | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """relu1_1, relu2_1 .. in turn, each with the last map before its pooling: who keeps none of them needs memory for one.
+    ) -> Iterator[Tensor]:
+        """relu1_1, relu2_1 .. in turn: who keeps none of them needs memory for one.
 
         transform(n, features) gives a map of reluN_1 for the stages after it, n = 1 .. level - 1: the fine-to-coarse transforms
         inside the encoder. What is yielded are the taps before their own map.
         """
-        x, affine = image, None
+        held, affine = [image], None
         last = level or self.plan.levels
         for n in range(1, last + 1):
-            x, before_pool = self.stage(n, x, affine)
-            affine = transform(n, x) if transform is not None and n < last else None
-            yield x, before_pool
+            held.append(self.stage(n, held.pop(), affine))  # popped: the stage frees its input as soon as it can
+            affine = transform(n, held[0]) if transform is not None and n < last else None
+            yield held[0]
 
-    def forward(self, image: Tensor, level: int | None = None) -> Features:
-        """Taps relu1_1 .. reluN_1 for N = level (all of them by default), and the skips of the stages below it."""
-        taps, before_pools = zip(*self.walk(image, level), strict=True)
-        return Features(list(taps), list(before_pools[1:]))
+    def forward(self, image: Tensor, level: int | None = None) -> list[Tensor]:
+        """Taps relu1_1 .. reluN_1 for N = level, all of them by default."""
+        return list(self.walk(image, level))
 
     def modules_after(self, n: int) -> list[str]:
         """Names of the convolutions and poolings behind tap n; behind the image, for n = 0, all but conv0."""

@@ -20,9 +20,9 @@ from .backend import check_backend, using
 from .colour import with_colours_of
 from .content import Content
 from .errors import InvalidInputError
+from .flows import FLOWS, restyle
 from .image import Picture, as_batch, read_picture, resize_shorter, to_pil
 from .moments import Moments, check_weights, moments
-from .flows import FLOWS, restyle
 from .presets import PRESETS
 from .regions import FEATHER, LabelsLike, Regions, read_labels
 from .style import Style
@@ -43,8 +43,8 @@ class Stylizer:
     model: "slim" (embedded), a file or folder that `fastift.weights` can load, or any object that follows `AutoencoderProtocol`.
     device: by default a GPU if torch sees one, else the CPU. dtype: torch.float32 (default), bfloat16 or float16 for the
     networks; moments and maps stay in float32. backend: None chooses; a name of `fastift.backends()` must then be taken.
-    compile: True runs the flow through torch.compile, "cuda_graphs" also replays it as one CUDA graph. The first call of each picture
-    size and setting (not of each style) then takes a minute; torch goes back to eager after 8 of them. Calls with regions
+    compile: True runs the flow through torch.compile, "cuda_graphs" also replays it as one CUDA graph. The first call of each
+    picture size and setting (not of each style) then takes a minute; torch goes back to eager after 8 of them. Calls with regions
     are not compiled, and of a kept content nothing is reused. On CPUs it gains nothing.
     """
 
@@ -74,9 +74,7 @@ class Stylizer:
         if compile not in (False, True, "cuda_graphs"):
             raise InvalidInputError(f"fastift.Stylizer: compile must be False, True or 'cuda_graphs', got {compile!r}")
         if compile == "cuda_graphs" and self.device.type != "cuda":
-            raise InvalidInputError(
-                f"fastift.Stylizer: compile='cuda_graphs' needs a GPU, the device is {self.device}"
-            )
+            raise InvalidInputError(f"fastift.Stylizer: compile='cuda_graphs' needs a GPU, the device is {self.device}")
         self.compile = compile
 
     @functools.cached_property
@@ -120,8 +118,9 @@ class Stylizer:
         regions = self._regions(labels, x, "style_mask", 0.0) if labels is not None else None
         seen = {}
         with self._settings():
-            for n, (tap, _) in enumerate(self.model.encoder.walk(self.pad(x), self.model.levels), start=1):
-                seen[n] = moments(tap) if regions is None else Moments(*(t.squeeze(0) for t in regions.moments(tap)))
+            taps = self.model.encoder.walk(self.pad(x), self.model.levels)
+            for n in range(1, self.model.levels + 1):  # each tap is freed before the next one is there
+                seen[n] = _moments_of(next(taps), regions)
         return Style(seen, self.fingerprint, regions.labels if regions is not None else None)
 
     def _regions(self, labels: Tensor, x: Tensor, name: str, feather: float) -> Regions:
@@ -442,6 +441,10 @@ def find_device(device: str | torch.device | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError(f"fastift: device {device} was asked for, but torch {torch.__version__} sees no GPU")
     return device
+
+
+def _moments_of(tap: Tensor, regions: Regions | None) -> Moments:
+    return moments(tap) if regions is None else Moments(*(t.squeeze(0) for t in regions.moments(tap)))
 
 
 def _preset(name: str):

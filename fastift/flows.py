@@ -10,7 +10,7 @@ from torch import Tensor
 from .affine import Affine, Regional
 from .autoencoder import AutoencoderProtocol
 from .content import Content
-from .decoder import detail
+from .detail import Detail, detail
 from .errors import InvalidInputError
 
 __all__ = ["FLOWS", "decoder_of", "restyle", "tap"]
@@ -29,9 +29,10 @@ class Flow(Protocol):
 
 def tap(model: AutoencoderProtocol, x: Tensor, n: int, transform: Solve | None = None) -> Tensor:
     """reluN_1 of a picture."""
-    for features, _ in model.encoder.walk(x, n, transform):
-        deepest = features  # the shallower ones are freed on the way
-    return deepest
+    taps = model.encoder.walk(x, n, transform)
+    for _ in range(n - 1):
+        next(taps)  # kept by nobody: it is freed as soon as the next stage has read it
+    return next(taps)
 
 
 def decoder_of(model: AutoencoderProtocol, n: int) -> Callable[..., Tensor]:
@@ -79,12 +80,11 @@ def single_pass(
         raise InvalidInputError("fastift: this model has no single-pass decoder, expected flow='cascade'")
     deepest = levels[0]
 
-    def encode() -> tuple[Tensor, list[Tensor]]:
+    def encode() -> tuple[Tensor, list[Detail]]:
         details = []
-        for n, (tapped, before_pool) in enumerate(model.encoder.walk(x, deepest), start=1):
-            features = tapped
-            if skips and n > 1:
-                details.append(detail(before_pool))
+        for n, features in enumerate(model.encoder.walk(x, deepest), start=1):
+            if skips and n < deepest:
+                details.append(detail(features))
         return features, details
 
     if content is None:

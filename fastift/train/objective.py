@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..affine import apply
 from ..autoencoder import Autoencoder
-from ..decoder import detail
+from ..detail import detail, with_detail
 from ..encoder import Encoder
 from ..moments import moments
 from ..transform import ift_scale_free
@@ -34,7 +34,7 @@ class Teacher(nn.Module):
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         total, square, count = None, None, 0
         for images in batches:
-            taps = [t.float() for t in self.encoder(images).taps]
+            taps = [t.float() for t in self.encoder(images)]
             sums = [t.mean((0, 2, 3)) for t in taps]
             squares = [t.square().mean((0, 2, 3)) for t in taps]
             total = sums if total is None else [a + b for a, b in zip(total, sums, strict=True)]
@@ -50,7 +50,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        taps = self.encoder(images).taps
+        taps = self.encoder(images)
         return [t.index_select(1, a) / s for t, a, s in zip(taps, self.alive, self.scale, strict=True)]
 
 
@@ -76,9 +76,9 @@ class DistilEncoder(nn.Module):
         for n, (target, spread) in enumerate(zip(targets, self.spread, strict=True), start=1):
             if n < self.first:
                 with torch.no_grad():
-                    x, _ = self.encoder.stage(n, x)
+                    x = self.encoder.stage(n, x)
                 continue
-            tap, _ = self.encoder.stage(n, x)
+            tap = self.encoder.stage(n, x)
             known = target.shape[1]
             error = (tap[:, :known].float() - target.float()).square().mean((0, 2, 3))
             losses[f"distil {n}"] = (error / (spread * spread.mean())).mean()
@@ -136,14 +136,14 @@ class TrainDecoders(nn.Module):
     def forward(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             seen = self.encoder(images)
-        restyled = Restyle(seen.taps, self.restyle, rng)
+        restyled = Restyle(seen, self.restyle, rng)
         plain = restyled.plain
         terms: dict[str, Tensor] = {}
         for key, decoder in self.decoders.items():
             n = int(key)
-            given = restyled(n, seen.taps[n - 1]) if n > 1 else seen.taps[0]
+            given = restyled(n, seen[n - 1]) if n > 1 else seen[0]
             out = decoder(given)
-            again = self.encoder(out, n).taps[-1]
+            again = self.encoder(out, n)[-1]
             terms[f"image {n}"] = image_error(out[:plain], images[:plain])
             terms[f"feature {n}"] = feature_error(again[:plain], given[:plain], images[:plain])
             if plain < len(images) and n > 1:
@@ -157,8 +157,9 @@ class TrainSinglePass(nn.Module):
 
     Each block learns its tap from the true one above it (``block N``), and from what the blocks before it made of it
     (``inner N``): alone, the first compounds badly and the second learns slowly. The picture is made by the whole chain, for one
-    half of the samples with the encoder's fine detail (``skips``) and for the other without (``image``). A share of the batch is
-    restyled at every level on the way, as in use, and the picture shall say so when it is encoded again (``told N``).
+    half of the samples with the content's `detail` in its features (``skips``) and for the other without (``image``). A share
+    of the batch is restyled at every level on the way, as in use, and the picture shall say so when it is encoded again
+    (``told N``). With ``apart`` there are only the blocks, which is fast: how to begin.
     """
 
     def __init__(self, model: Autoencoder, *, feature_weight: float, restyle: float, balanced: bool) -> None:
@@ -167,32 +168,33 @@ class TrainSinglePass(nn.Module):
         self.single_pass = model.single_pass
         self.feature_weight, self.restyle, self.balanced = feature_weight, restyle, balanced
 
-    def forward(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, images: Tensor, rng: torch.Generator, apart: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             seen = self.encoder(images)
-            # even samples see their skips, odd ones do not
-            keep = (torch.arange(len(images), device=images.device) % 2 == 0)[:, None, None, None]
-            skips = [detail(s) * keep.to(s.dtype) for s in seen.skips]
-        restyled = Restyle(seen.taps, self.restyle, rng)
-        plain, block = restyled.plain, self.single_pass.block
+        restyled = Restyle(seen, 0.0 if apart else self.restyle, rng)
+        plain, block, deepest = restyled.plain, self.single_pass.block, self.single_pass.level
         terms: dict[str, Tensor] = {}
-        x = restyled(self.single_pass.level, seen.taps[-1])
+        if self.single_pass.conv1_1.weight.requires_grad:
+            terms["block 0"] = image_error(block(1, seen[0][:plain]), images[:plain])
+        for n in range(deepest if apart else deepest - 1, 1, -1):
+            terms[f"block {n - 1}"] = feature_error(block(n, seen[n - 1][:plain]), seen[n - 2][:plain], images[:plain])
+        if apart:
+            return total_of(terms, self.feature_weight, self.balanced)
+        # even samples are given the content's detail, odd ones are not
+        given = (torch.arange(len(images), device=images.device) % 2 == 0)[:, None, None, None]
+        x = restyled(deepest, seen[-1])
         told = {}
-        for n in range(self.single_pass.level, 1, -1):
-            skip, target = skips[n - 2], seen.taps[n - 2][:plain]
-            x = block(n, x, None, skip)
-            terms[f"inner {n - 1}"] = feature_error(x[:plain], target, images[:plain])
-            if n < self.single_pass.level:
-                alone = block(n, seen.taps[n - 1][:plain], None, skip[:plain])
-                terms[f"block {n - 1}"] = feature_error(alone, target, images[:plain])
+        for n in range(deepest, 1, -1):
+            x = block(n, x)
+            terms[f"inner {n - 1}"] = feature_error(x[:plain], seen[n - 2][:plain], images[:plain])
+            x = torch.where(given, with_detail(x, detail(seen[n - 2])), x)
             x = told[n - 1] = restyled(n - 1, x)
         out = block(1, x)
-        terms["block 0"] = image_error(block(1, seen.taps[0][:plain]), images[:plain])
         terms["skips"] = image_error(out[:plain:2], images[:plain:2])
         if plain > 1:
             terms["image"] = image_error(out[1:plain:2], images[1:plain:2])
         if plain < len(images):
-            for n, tap in enumerate(self.encoder(out[plain:], max(told)).taps, start=1):
+            for n, tap in enumerate(self.encoder(out[plain:], max(told)), start=1):
                 terms[f"told {n}"] = feature_error(tap, told[n][plain:].detach(), images[plain:])
             terms["range"] = out_of_range(out[plain:])
         return total_of(terms, self.feature_weight, self.balanced)

@@ -52,7 +52,7 @@ PAPER = Recipe()
 
 SLIM = Recipe(
     resize=320, crop=96, batch=12, encoder_steps=5000, encoder_lr=2e-3, deepest_steps=1500,
-    decoder_steps=800, decoder_lr=3e-4, single_pass_steps=3200, single_pass_lr=8e-4,
+    decoder_steps=800, decoder_lr=3e-4, single_pass_steps=4000, single_pass_lr=5e-4,
     cosine=True, forcing=0.2, restyle=1 / 3, balanced=True,
 )  # fmt: skip
 """How the embedded "slim" model was made."""

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ..autoencoder import Autoencoder, AutoencoderConfig
-from ..decoder import detail
+from ..detail import detail
 from ..encoder import scale_input
 from ..engine import find_device
 from ..errors import FastiftError, InvalidInputError, OutputError
@@ -33,6 +33,9 @@ Report = Callable[[dict], None]
 
 COLOUR_GAIN = 3.0
 """Weight of the colours that relu1_1 carries: IFT then brings them to the style first, and edges suffer less for them."""
+
+APART = 0.1
+"""Share of the single-pass steps in which its blocks learn apart, tap to tap."""
 
 FIRST_CROP = {"encoder": 0, "deepest": 5_000_000, "decoders": 10_000_000, "single pass": 20_000_000}
 """Phases draw different crops."""
@@ -217,7 +220,7 @@ class _Run:
         channel rules the Gram by accident of its scale; the colours at relu1_1 then to COLOUR_GAIN times that.
         """
         for n, k in enumerate(known, start=1):
-            taps = [self.model.encoder(images, n).taps[-1].float() for images in batches]
+            taps = [self.model.encoder(images, n)[-1].float() for images in batches]
             rms = torch.stack([t.square().mean((0, 2, 3)) for t in taps]).mean(0).sqrt()
             mean = torch.stack([t.mean((0, 2, 3)) for t in taps]).mean(0)
             factor = torch.ones_like(rms)
@@ -257,14 +260,20 @@ class _Run:
         recipe = self.recipe
         self.model.encoder.requires_grad_(False)
         steps = recipe.single_pass_steps or recipe.epochs[-1] * self.steps_of_an_epoch()
+        if (
+            "1" in self.model.decoders
+        ):  # relu1_1 to the image is learned already, and every step on it would shake the picture
+            last = self.model.single_pass.conv1_1
+            last.load_state_dict(self.model.decoders["1"].conv1_1.state_dict())
+            last.requires_grad_(False)
         inner = TrainSinglePass(
             self.model, feature_weight=recipe.feature_weight, restyle=recipe.restyle, balanced=recipe.balanced
         )
         objective = self.processes.wrap(inner)
-        parameters = list(self.model.single_pass.parameters())
+        parameters = [p for p in self.model.single_pass.parameters() if p.requires_grad]
 
         def losses(step: int, images: torch.Tensor) -> tuple:
-            return objective(images, self.rng(step))
+            return objective(images, self.rng(step), step < APART * steps)
 
         self.loop("single pass", losses, parameters, recipe.single_pass_lr, steps, start, moments)
 
@@ -373,8 +382,6 @@ def initialise(model: Autoencoder, own_encoder: bool = True) -> None:
             last.weight.data[:, -3:, 1, 1] = torch.eye(3)
             last.bias.data.zero_()
         for name, module in decoder.named_children():
-            if name.startswith("skip"):  # begin as a decoder without skips
-                module.weight.data.zero_()
             if name.startswith("up"):  # begin as nearest-neighbour upsampling, free of checkerboards
                 eye = torch.eye(module.in_channels).repeat_interleave(4, 0)[:, :, None, None]
                 module.weight.data.copy_(eye)
@@ -393,10 +400,10 @@ def held_out_psnr(model: Autoencoder, pictures: Pictures, device: torch.device, 
         h, w = (s - s % model.multiple for s in picture.shape[2:])
         x = picture[:, :, :h, :w].contiguous(memory_format=torch.channels_last)
         seen = model.encoder(x)
-        out = {f"relu{n}_1": decoder(seen.taps[int(n) - 1]) for n, decoder in model.decoders.items()}
+        out = {f"relu{n}_1": decoder(seen[int(n) - 1]) for n, decoder in model.decoders.items()}
         if model.single_pass is not None:
-            out["single"] = model.single_pass(seen.taps[-1])
-            out["single with skips"] = model.single_pass(seen.taps[-1], skips=[detail(s) for s in seen.skips])
+            out["single"] = model.single_pass(seen[-1])
+            out["single with skips"] = model.single_pass(seen[-1], details=[detail(t) for t in seen[:-1]])
         for name, y in out.items():
             mse = float((y.clamp(0, 1) - x).square().mean())
             sums[name] = sums.get(name, 0.0) - 10 * math.log10(max(mse, 1e-12))
