@@ -53,6 +53,8 @@ def test_wheel_holds_the_kernels_the_weights_and_the_types(tmp_path: Path) -> No
         "kernels/__init__.py",
         "csrc/kernels.inc",
         "csrc/moments.cpp",
+        "csrc/cuda/kernels.cu",
+        "csrc/cuda/sqrtm_psd.h",
         "transform/ift.py",
         "train/run.py",
         "models/slim.safetensors",

@@ -70,7 +70,7 @@ __device__ void alone_product(const T* left, const T* right, int n, Take take) {
 
 // One block for each sample. The anchor lies in `out`, where every thread reads only what it wrote itself.
 template <typename T>
-__global__ void __launch_bounds__(ALONE_THREADS) alone_solve_kernel(SolveTask<T> task) {
+__global__ void __launch_bounds__(ALONE_THREADS, 1) alone_solve_kernel(SolveTask<T> task) {
   const int channels = static_cast<int>(task.channels), n = alone_padded(channels), step = n + 4;
   T* gram = reinterpret_cast<T*>(shared_memory());
   T *a = gram + n * step, *t = a + n * step, *u = t + n * step;
@@ -165,7 +165,7 @@ __device__ void spread_product(const T* left, const T* right, int channels, int 
 }
 
 template <typename T>
-__global__ void __launch_bounds__(SPREAD_THREADS) spread_solve_kernel(SolveTask<T> task) {
+__global__ void __launch_bounds__(SPREAD_THREADS, 1) spread_solve_kernel(SolveTask<T> task) {
   T* shared = reinterpret_cast<T*>(shared_memory());
   const int64_t channels = task.channels, size = channels * channels, all = task.batch * size;
   const int64_t side = tiles_of(channels, SPREAD_TILE), tiles = side * side;

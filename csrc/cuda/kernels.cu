@@ -68,7 +68,7 @@ int64_t sqrtm_psd_workspace(int64_t batch, int64_t channels) {
   return batch * (2 * n * n + pairs * TILE * TILE + 3 * pairs + STATE);
 }
 
-const char* sqrtm_psd(const SqrtmCall& call, void* stream) {
+const char* queue_sqrtm_psd(const SqrtmCall& call, void* stream) {
   return call.is_double ? run<double>(call, stream) : run<float>(call, stream);
 }
 
@@ -77,7 +77,7 @@ int64_t ift_solve_workspace(int64_t batch, int64_t channels, bool is_double) {
   return channels <= alone ? 0 : BUFFERS * batch * channels * channels;
 }
 
-const char* ift_solve(const SolveCall& call, void* stream) {
+const char* queue_ift_solve(const SolveCall& call, void* stream) {
   return call.is_double ? run<double>(call, stream) : run<float>(call, stream);
 }
 

@@ -21,7 +21,7 @@ struct SqrtmCall {
 
 // Doubles.
 int64_t sqrtm_psd_workspace(int64_t batch, int64_t channels);
-const char* sqrtm_psd(const SqrtmCall& call, void* stream);
+const char* queue_sqrtm_psd(const SqrtmCall& call, void* stream);
 
 struct SolveCall {
   const void *gram, *style;  // [batch, channels, channels], of doubles or floats
@@ -35,6 +35,6 @@ struct SolveCall {
 
 // Numbers of the matrices' dtype.
 int64_t ift_solve_workspace(int64_t batch, int64_t channels, bool is_double);
-const char* ift_solve(const SolveCall& call, void* stream);
+const char* queue_ift_solve(const SolveCall& call, void* stream);
 
 }  // namespace fastift

@@ -2,6 +2,8 @@
 // barrier. Shared memory is full of NaN before a launch, and fenced. In which order the threads run between two barriers is a
 // choice: a result that depends on it is a barrier that is missing.
 #pragma once
+#undef _FORTIFY_SOURCE  // it takes a jump to another stack for an attack
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -17,7 +19,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(threads, blocks)
 
 struct Index {
   unsigned x;
@@ -34,14 +36,16 @@ struct Machine {
 
   enum State { READY, AT_BLOCK, AT_GRID, DONE };
   struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // to start; from then on jumps, which need no system call
+    jmp_buf here;
+    bool started;
     unsigned block, thread;
     State state;
     std::unique_ptr<char[]> stack;
   };
   std::vector<Fiber> fibers;
   std::vector<std::vector<unsigned char>> shared;  // of each block
-  ucontext_t scheduler;
+  jmp_buf scheduler;
   Fiber* running = nullptr;
   std::function<void()> body;
   unsigned first_block = 0;
@@ -53,7 +57,18 @@ struct Machine {
 
   void wait(State state) {
     running->state = state;
-    swapcontext(&running->context, &scheduler);
+    if (_setjmp(running->here) == 0) _longjmp(scheduler, 1);
+  }
+
+  // Until it waits.
+  __attribute__((noinline)) void resume(Fiber& f) {
+    running = &f;
+    threadIdx = {f.thread};
+    blockIdx = {first_block + f.block};
+    if (_setjmp(scheduler) != 0) return;
+    if (f.started) _longjmp(f.here, 1);
+    f.started = true;
+    setcontext(&f.context);
   }
 
   // Blocks [first, first + blocks), which may meet at grid barriers if they are all blocks of the launch.
@@ -96,6 +111,7 @@ inline const char* Machine::run(unsigned first, unsigned blocks, unsigned thread
     f.block = i / threads;
     f.thread = i % threads;
     f.state = READY;
+    f.started = false;
   }
   if (order == 1) std::reverse(turns.begin(), turns.end());
   for (;;) {
@@ -104,12 +120,7 @@ inline const char* Machine::run(unsigned first, unsigned blocks, unsigned thread
     size_t at_grid = 0, done = 0;
     for (size_t i : turns) {
       Fiber& f = fibers[i];
-      if (f.state == READY) {
-        running = &f;
-        threadIdx = {f.thread};
-        blockIdx = {first + f.block};
-        swapcontext(&scheduler, &f.context);
-      }
+      if (f.state == READY) resume(f);
       at_block[f.block] += f.state == AT_BLOCK;
       at_grid += f.state == AT_GRID;
       done += f.state == DONE;
