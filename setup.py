@@ -14,9 +14,8 @@ why_not = "FASTIFT_BUILD=0" if os.environ.get("FASTIFT_BUILD") == "0" else build
 why_skip_cuda = why_not or build["why_skip_cuda"]()
 for name, why in (("C++", why_not), ("CUDA", why_skip_cuda)):
     print(f"fastift: {name} library {'is not built: ' + why if why else 'is built'}", file=sys.stderr)
-extensions = [
-    Extension(name, []) for name, why in (("fastift._C", why_not), ("fastift._C_cuda", why_skip_cuda)) if not why
-]
+CPP, CUDA = "fastift._C", "fastift._C_cuda"
+extensions = [Extension(name, []) for name, why in ((CPP, why_not), (CUDA, why_skip_cuda)) if not why]
 
 
 class BuildExt(build_ext):
@@ -25,8 +24,18 @@ class BuildExt(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"
 
     def build_extension(self, ext):
-        make = build["build_cuda" if ext.name.endswith("cuda") else "build"]
-        make(Path(self.get_ext_fullpath(ext.name)).resolve())
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        if ext.name != CUDA:
+            build["build"](target)
+            return
+        try:
+            build["build_cuda"](target)
+        except build["CannotBuild"] as err:
+            # nvcc refuses many a C++ compiler: not a reason to go without the rest, unless it was asked for
+            if os.environ.get("FASTIFT_BUILD_CUDA") == "1":
+                raise
+            print(f"fastift: CUDA library is not built: {err}", file=sys.stderr)
+            self.extensions.remove(ext)
 
 
 class Wheel(bdist_wheel):
