@@ -20,7 +20,7 @@ from fastift.errors import FastiftError
 
 FOLDER = Path(__file__).parent / "cuda"
 # rms error over the exact result's rms, on inputs already rounded
-BOUNDS = {torch.float32: 1e-6, torch.float64: 1e-12}
+BOUNDS = {torch.float32: 1e-6, torch.float64: 1e-13}
 FLOORS = {torch.float32: 1e-6, torch.float64: 1e-13}
 GUARD = 64
 
@@ -99,7 +99,17 @@ def on_cpu(tmp_path_factory) -> OnCpu:
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("the kernels are run on a CPU with g++ on Linux")
     library = tmp_path_factory.mktemp("cuda") / "on_cpu.so"
-    flags = ["-O2", "-std=c++17", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-fPIC", "-shared", f"-I{FOLDER}"]
+    flags = [
+        "-O2",
+        "-std=c++17",
+        "-Wall",
+        "-Wno-unknown-pragmas",
+        "-Werror",
+        "-fPIC",
+        "-fno-gnu-unique",
+        "-shared",
+        f"-I{FOLDER}",
+    ]
     done = subprocess.run(
         [compiler, *flags, str(FOLDER / "on_cpu.cpp"), "-o", str(library)], capture_output=True, text=True
     )
@@ -277,13 +287,14 @@ def test_no_result_depends_on_the_order_of_threads_or_the_number_of_blocks(on_cp
 
 
 def test_a_missing_barrier_would_be_seen(tmp_path: Path, on_cpu: OnCpu) -> None:
-    """The test above, tested: without the barriers of a sweep it fails."""
+    """The test above, tested: without one of the barriers of a sweep it fails."""
     copy = tmp_path / "csrc" / "cuda"
     shutil.copytree(FOLDER.parents[1] / "csrc" / "cuda", copy)
     shutil.copytree(FOLDER, tmp_path / "tests" / "cuda")
     source = (copy / "sqrtm_psd.h").read_text()
-    begin, end = source.index("inline void sweep("), source.index("double largest_entry(")
-    broken = source[:begin] + source[begin:end].replace("__syncthreads();", "", 1) + source[end:]
+    begin, end = source.index("void sweep("), source.index("double largest_entry(")
+    last = source.rindex("__syncthreads();", begin, end)  # between two rounds
+    broken = source[:last] + source[last:].replace("__syncthreads();", "", 1)
     assert broken != source
     (copy / "sqrtm_psd.h").write_text(broken)
     library, folder = tmp_path / "broken.so", tmp_path / "tests" / "cuda"

@@ -184,7 +184,8 @@ __global__ void __launch_bounds__(SPREAD_THREADS, 1) spread_solve_kernel(SolveTa
       T* to = task.work + next * all;
       for (int64_t i = blockIdx.x; i < task.batch * tiles; i += gridDim.x) {
         const int64_t at = i / tiles * size;
-        spread_product<false>(a + at, task.gram + at, n, static_cast<int>(i % tiles), shared, [=](int e, T entry) { t[at + e] = entry; });
+        spread_product<false>(a + at, task.gram + at, n, static_cast<int>(i % tiles), shared,
+                              [=](int e, T entry) { t[at + e] = entry; });
       }
       grid_barrier();
       for (int64_t i = blockIdx.x; i < task.batch * tiles; i += gridDim.x) {

@@ -24,7 +24,7 @@ const char* run(const SqrtmCall& call, void* stream) {
   large.padded = padded_channels(call.channels);
   large.report = call.report;
   if (call.channels <= SMALL)
-    return launch(small_sqrtm_kernel<T>, task, call.batch, JACOBI_THREADS, small_shared(large.padded), false, stream);
+    return launch(small_sqrtm_kernel<T>, task, call.batch, SMALL_THREADS, small_shared(large.padded), false, stream);
   const int64_t size = large.padded * large.padded, pairs = large.padded / TILE, side = tiles_of(call.channels, TILE);
   large.unit = call.workspace;
   large.vectors = large.unit + call.batch * size;
@@ -32,11 +32,11 @@ const char* run(const SqrtmCall& call, void* stream) {
   large.moved = large.turns + call.batch * pairs * TILE * TILE;
   large.seen = large.moved + call.batch * pairs;
   large.state = large.seen + 2 * call.batch * pairs;
-  const char* why = launch(prepare_kernel<T>, task, call.batch, JACOBI_THREADS, JACOBI_THREADS * sizeof(double), false, stream);
+  const char* why = launch(prepare_kernel<T>, task, call.batch, LARGE_THREADS, LARGE_THREADS * sizeof(double), false, stream);
   const int64_t blocks = call.batch * jacobi_tiles(pairs);
-  if (why == nullptr) why = launch(jacobi_kernel, large, blocks, JACOBI_THREADS, PAIR_SHARED, true, stream);
+  if (why == nullptr) why = launch(jacobi_kernel, large, blocks, LARGE_THREADS, PAIR_SHARED, true, stream);
   const int64_t tiles = call.batch * side * (side + 1) / 2;
-  if (why == nullptr) why = launch(compose_kernel<T>, task, tiles, JACOBI_THREADS, COMPOSE_SHARED, false, stream);
+  if (why == nullptr) why = launch(compose_kernel<T>, task, tiles, LARGE_THREADS, COMPOSE_SHARED, false, stream);
   return why;
 }
 

@@ -21,8 +21,8 @@
 
 namespace fastift {
 
-constexpr int64_t SMALL = 64;
-constexpr int JACOBI_THREADS = 256;
+constexpr int SMALL = 64;
+constexpr int SMALL_THREADS = 512, LARGE_THREADS = 256;
 constexpr int HALF = 16, TILE = 32, TILE_STEP = TILE + 1;
 constexpr int MOST_SWEEPS = 60;           // about ten are usual, twenty have been seen
 constexpr double NEGLIGIBLE = 0x1p-54;    // an entry beside the diagonal, where the largest entry was 1
@@ -35,14 +35,15 @@ struct Rotation {
   double at_p, at_q;  // what is on the diagonal afterwards
 };
 
-// Of all threads of the block, to all of them; scratch holds JACOBI_THREADS numbers.
-__device__ inline double block_max(double own, double* scratch) {
+// Of all threads of the block, to all of them; scratch holds as many numbers.
+template <int THREADS>
+__device__ double block_max(double own, double* scratch) {
   const int thread = threadIdx.x;
   __syncthreads();
   scratch[thread] = own;
   __syncthreads();
   if (thread < HALF)
-    for (int i = thread + HALF; i < JACOBI_THREADS; i += HALF) scratch[thread] = fmax(scratch[thread], scratch[i]);
+    for (int i = thread + HALF; i < THREADS; i += HALF) scratch[thread] = fmax(scratch[thread], scratch[i]);
   __syncthreads();
   double most = scratch[0];
   for (int i = 1; i < HALF; i++) most = fmax(most, scratch[i]);
@@ -55,11 +56,13 @@ __device__ inline void paired(int n, int round, int index, bool cross, int& p, i
   int a, b;
   if (cross) {
     a = index;
-    b = n / 2 + (index + round) % (n / 2);
+    b = index + round + (index + round < n / 2 ? n / 2 : 0);
   } else {
     const int middle = round / 2, odd = round % 2;
-    a = (middle + odd + index) % n;
-    b = index == 0 && odd == 0 ? (middle + n / 2) % n : (middle - index + n) % n;
+    a = middle + odd + index;
+    b = index == 0 && odd == 0 ? middle + n / 2 : middle - index;
+    a -= a < n ? 0 : n;
+    b += b < 0 ? n : 0;
   }
   p = a < b ? a : b;
   q = a < b ? b : a;
@@ -75,25 +78,29 @@ __device__ inline Rotation rotation(const double* a, int step, int p, int q) {
   }
   const double cotangent = (at_q - at_p) / (2 * between);  // of twice the angle, of which there are two
   const double t = (cotangent < 0 ? -1 : 1) / (fabs(cotangent) + sqrt(1 + cotangent * cotangent));
-  const double c = 1 / sqrt(1 + t * t), moved = t * between;
+  // 1 / sqrt(1 + t^2), in a form whose rounding is not always upward for small angles: that would stretch V with every rotation
+  const double square = t * t, c = 1 - square / (1 + square + sqrt(1 + square)), moved = t * between;
   if (at_p - moved < at_q + moved) return {p, q, t * c, -c, at_q + moved, at_p - moved};
   return {p, q, c, t * c, at_p - moved, at_q + moved};
 }
 
-// One sweep of rotations over a symmetric matrix [n][step] in shared memory, n even, and over the columns of v [n][step].
-__device__ inline void sweep(double* a, double* v, int n, int step, bool cross, Rotation* rotations) {
+// One sweep of rotations over a symmetric matrix [n][step] in shared memory, n even and at most MOST, and over the columns of
+// v [n][step].
+template <int THREADS, int MOST>
+__device__ void sweep(double* a, double* v, int n, int step, bool cross, Rotation* rotations) {
   const int thread = threadIdx.x, half = n / 2;
   for (int round = 0; round < (cross ? half : n); round++) {
-    for (int i = thread; i < half; i += JACOBI_THREADS) {
+    if (thread < half) {
       int p, q;
-      paired(n, round, i, cross, p, q);
-      rotations[i] = rotation(a, step, p, q);
+      paired(n, round, thread, cross, p, q);
+      rotations[thread] = rotation(a, step, p, q);
     }
     __syncthreads();
     // the 2 x 2 entries where two pairs meet belong to one thread; it writes both sides, so that A stays symmetric to the bit
-    for (int i = thread; i < half * half; i += JACOBI_THREADS) {
-      if (i / half < i % half) continue;
-      const Rotation x = rotations[i / half], y = rotations[i % half];
+    const int own = thread % (MOST / 2);
+    for (int i = thread / (MOST / 2); i < half; i += THREADS / (MOST / 2)) {
+      if (i < own) continue;
+      const Rotation x = rotations[i], y = rotations[own];
       if (x.s == 0 && y.s == 0) continue;
       if (x.p == y.p) {
         a[x.p * step + x.p] = x.at_p;
@@ -109,10 +116,10 @@ __device__ inline void sweep(double* a, double* v, int n, int step, bool cross, 
       a[x.q * step + y.p] = a[y.p * step + x.q] = y.c * lp - y.s * lq;
       a[x.q * step + y.q] = a[y.q * step + x.q] = y.s * lp + y.c * lq;
     }
-    for (int i = thread; i < half * n; i += JACOBI_THREADS) {
-      const Rotation x = rotations[i / n];
-      if (x.s == 0) continue;
-      double* row = v + (i % n) * step;
+    for (int i = thread / MOST; i < half; i += THREADS / MOST) {
+      const Rotation x = rotations[i];
+      if (x.s == 0 || thread % MOST >= n) continue;
+      double* row = v + thread % MOST * step;
       const double left = row[x.p], right = row[x.q];
       row[x.p] = x.c * left - x.s * right;
       row[x.q] = x.s * left + x.c * right;
@@ -122,27 +129,27 @@ __device__ inline void sweep(double* a, double* v, int n, int step, bool cross, 
 }
 
 // Largest |entry|, infinite if one is not finite.
-template <typename T>
+template <int THREADS, typename T>
 __device__ double largest_entry(const T* a, int64_t count, double* scratch) {
   double most = 0;
-  for (int64_t i = threadIdx.x; i < count; i += JACOBI_THREADS) {
+  for (int64_t i = threadIdx.x; i < count; i += THREADS) {
     const double size = fabs(static_cast<double>(a[i]));
     most = size <= DBL_MAX ? fmax(most, size) : HUGE_VAL;
   }
-  return block_max(most, scratch);
+  return block_max<THREADS>(most, scratch);
 }
 
 // A / scale, made symmetric, as double [padded][step], zero where it is padded; V = 1. Says what is wrong with A, which is then
 // taken as zero.
-template <typename T>
+template <int THREADS, typename T>
 __device__ Verdict prepare(const T* given, int64_t channels, double* a, double* v, int64_t padded, int64_t step,
                            double* scratch, double& scale) {
-  const double most = largest_entry(given, channels * channels, scratch);
+  const double most = largest_entry<THREADS>(given, channels * channels, scratch);
   Verdict verdict = most <= DBL_MAX ? RIGHT : NOT_FINITE;
   scale = verdict == RIGHT ? fmax(most, SMALLEST_SCALE) : 1;
   const double to_unit = 1 / scale;
   double apart = 0;
-  for (int64_t i = threadIdx.x; i < padded * padded; i += JACOBI_THREADS) {
+  for (int64_t i = threadIdx.x; i < padded * padded; i += THREADS) {
     const int64_t row = i / padded, column = i % padded;
     double here = 0, mirrored = 0;
     if (verdict == RIGHT && row < channels && column < channels) {
@@ -153,7 +160,7 @@ __device__ Verdict prepare(const T* given, int64_t channels, double* a, double* 
     a[row * step + column] = 0.5 * (here + mirrored);
     v[row * step + column] = row == column;
   }
-  if (block_max(apart, scratch) > ALLOWED) verdict = ASYMMETRIC;
+  if (block_max<THREADS>(apart, scratch) > ALLOWED) verdict = ASYMMETRIC;
   return verdict;
 }
 
@@ -163,14 +170,15 @@ struct Spectrum {
   bool indefinite;
 };
 
-__device__ inline Spectrum spectrum(const double* a, int64_t n, int64_t step, double* scratch) {
+template <int THREADS>
+__device__ Spectrum spectrum(const double* a, int64_t n, int64_t step, double* scratch) {
   double top = 0, bottom = 0;
-  for (int64_t i = threadIdx.x; i < n; i += JACOBI_THREADS) {
+  for (int64_t i = threadIdx.x; i < n; i += THREADS) {
     top = fmax(top, a[i * step + i]);
     bottom = fmax(bottom, -a[i * step + i]);
   }
-  top = block_max(top, scratch);
-  bottom = block_max(bottom, scratch);
+  top = block_max<THREADS>(top, scratch);
+  bottom = block_max<THREADS>(bottom, scratch);
   return {top, -bottom, bottom > ALLOWED * fmax(top, bottom)};
 }
 
@@ -207,33 +215,33 @@ struct SqrtmTask {
 
 // All of one matrix in one block: A and V [padded][padded + 1], rotations, scratch.
 template <typename T>
-__global__ void __launch_bounds__(JACOBI_THREADS, 1) small_sqrtm_kernel(SqrtmTask<T> task) {
+__global__ void __launch_bounds__(SMALL_THREADS, 1) small_sqrtm_kernel(SqrtmTask<T> task) {
   const int n = static_cast<int>(task.large.padded), step = n + 1, channels = static_cast<int>(task.channels);
   double* a = reinterpret_cast<double*>(shared_memory());
   double *v = a + n * step, *scratch = v + n * step;
-  Rotation* rotations = reinterpret_cast<Rotation*>(scratch + JACOBI_THREADS);
+  Rotation* rotations = reinterpret_cast<Rotation*>(scratch + SMALL_THREADS);
   const int64_t offset = static_cast<int64_t>(blockIdx.x) * channels * channels;
   double scale, left = 0;
-  Verdict verdict = prepare(task.a + offset, channels, a, v, n, step, scratch, scale);
+  Verdict verdict = prepare<SMALL_THREADS>(task.a + offset, channels, a, v, n, step, scratch, scale);
   int sweeps = 0;
   for (; verdict == RIGHT; sweeps++) {
     double most = 0;
-    for (int i = threadIdx.x; i < n * n; i += JACOBI_THREADS)
+    for (int i = threadIdx.x; i < n * n; i += SMALL_THREADS)
       if (i / n != i % n) most = fmax(most, fabs(a[i / n * step + i % n]));
-    left = block_max(most, scratch);
+    left = block_max<SMALL_THREADS>(most, scratch);
     if (left <= NEGLIGIBLE) break;
     if (sweeps == MOST_SWEEPS) verdict = NOT_CONVERGED;
-    if (verdict == RIGHT) sweep(a, v, n, step, false, rotations);
+    if (verdict == RIGHT) sweep<SMALL_THREADS, SMALL>(a, v, n, step, false, rotations);
   }
-  const Spectrum found = spectrum(a, n, step, scratch);
+  const Spectrum found = spectrum<SMALL_THREADS>(a, n, step, scratch);
   if (verdict == RIGHT && found.indefinite) verdict = INDEFINITE;
   if (threadIdx.x == 0) say(task.large.report + blockIdx.x * REPORT, verdict, found, scale, left, sweeps);
   double *roots = scratch, *inverses = scratch + n;
   __syncthreads();
-  for (int i = threadIdx.x; i < n; i += JACOBI_THREADS) floored(a[i * step + i], task.eps, found, roots[i], inverses[i]);
+  for (int i = threadIdx.x; i < n; i += SMALL_THREADS) floored(a[i * step + i], task.eps, found, roots[i], inverses[i]);
   __syncthreads();
   const double unit = sqrt(scale);
-  for (int i = threadIdx.x; i < channels * channels; i += JACOBI_THREADS) {
+  for (int i = threadIdx.x; i < channels * channels; i += SMALL_THREADS) {
     const int row = i / channels, column = i % channels;
     if (row < column) continue;
     double root = 0, inverse = 0;
@@ -251,16 +259,16 @@ __global__ void __launch_bounds__(JACOBI_THREADS, 1) small_sqrtm_kernel(SqrtmTas
 
 // The large ones, first launch: a block for each matrix.
 template <typename T>
-__global__ void __launch_bounds__(JACOBI_THREADS, 1) prepare_kernel(SqrtmTask<T> task) {
+__global__ void __launch_bounds__(LARGE_THREADS, 1) prepare_kernel(SqrtmTask<T> task) {
   double* scratch = reinterpret_cast<double*>(shared_memory());
   const int64_t b = blockIdx.x, n = task.large.padded;
   double* unit = task.large.unit + b * n * n;
   double scale;
-  const Verdict verdict = prepare(task.a + b * task.channels * task.channels, task.channels, unit,
+  const Verdict verdict = prepare<LARGE_THREADS>(task.a + b * task.channels * task.channels, task.channels, unit,
                                   task.large.vectors + b * n * n, n, n, scratch, scale);
   // a matrix that is refused must not keep the others waiting
   if (verdict != RIGHT)
-    for (int64_t i = threadIdx.x; i < n * n; i += JACOBI_THREADS) unit[i] = 0;
+    for (int64_t i = threadIdx.x; i < n * n; i += LARGE_THREADS) unit[i] = 0;
   if (threadIdx.x == 0) {
     task.large.state[STATE * b] = verdict;
     task.large.state[STATE * b + 1] = scale;
@@ -282,19 +290,19 @@ __device__ inline Place place(int64_t padded, int round, int pair) {
 // The 32 x 32 entries where a pair meets itself: rotated once, or, in the first round of a sweep, also within its two halves.
 __device__ inline void rotate_pair(const JacobiTask& task, int64_t b, int round, int pair, double* seen, double* shared) {
   double *a = shared, *v = a + TILE * TILE_STEP, *scratch = v + TILE * TILE_STEP;
-  Rotation* rotations = reinterpret_cast<Rotation*>(scratch + JACOBI_THREADS);
+  Rotation* rotations = reinterpret_cast<Rotation*>(scratch + LARGE_THREADS);
   const Place at = place(task.padded, round, pair);
   const int64_t pairs = task.padded / TILE, n = task.padded;
   double* unit = task.unit + b * n * n;
   double most = 0;
-  for (int i = threadIdx.x; i < TILE * TILE; i += JACOBI_THREADS) {
+  for (int i = threadIdx.x; i < TILE * TILE; i += LARGE_THREADS) {
     const int row = i / TILE, column = i % TILE;
     const double entry = unit[at(row) * n + at(column)];
     if (row != column) most = fmax(most, fabs(entry));
     a[row * TILE_STEP + column] = entry;
     v[row * TILE_STEP + column] = row == column;
   }
-  most = block_max(most, scratch);
+  most = block_max<LARGE_THREADS>(most, scratch);
   const bool moves = most > NEGLIGIBLE;
   if (threadIdx.x == 0) {
     task.moved[b * pairs + pair] = moves;
@@ -302,8 +310,8 @@ __device__ inline void rotate_pair(const JacobiTask& task, int64_t b, int round,
     so_far = round == 0 ? most : fmax(so_far, most);
   }
   if (moves) {
-    sweep(a, v, TILE, TILE_STEP, round != 0, rotations);
-    for (int i = threadIdx.x; i < TILE * TILE; i += JACOBI_THREADS) {
+    sweep<LARGE_THREADS, TILE>(a, v, TILE, TILE_STEP, round != 0, rotations);
+    for (int i = threadIdx.x; i < TILE * TILE; i += LARGE_THREADS) {
       const int row = i / TILE, column = i % TILE;
       unit[at(row) * n + at(column)] = a[row * TILE_STEP + column];
       task.turns[(b * pairs + pair) * TILE * TILE + i] = v[row * TILE_STEP + column];
@@ -314,7 +322,7 @@ __device__ inline void rotate_pair(const JacobiTask& task, int64_t b, int round,
 
 // A pair's rotations, which are the identity if it did not move.
 __device__ inline void load_turn(const JacobiTask& task, int64_t index, bool moved, double* out) {
-  for (int i = threadIdx.x; i < TILE * TILE; i += JACOBI_THREADS) {
+  for (int i = threadIdx.x; i < TILE * TILE; i += LARGE_THREADS) {
     const int row = i / TILE, column = i % TILE;
     out[row * TILE_STEP + column] = moved ? task.turns[index * TILE * TILE + i] : row == column;
   }
@@ -355,7 +363,7 @@ __device__ inline void turn_tile(const JacobiTask& task, int64_t b, int round, i
   const Place columns = place(n, round, static_cast<int>(j));
   const Place rows = of_a ? place(n, round, static_cast<int>(i)) : Place{i * TILE, i * TILE + HALF};
   double* matrix = (of_a ? task.unit : task.vectors) + b * n * n;
-  for (int e = threadIdx.x; e < TILE * TILE; e += JACOBI_THREADS)
+  for (int e = threadIdx.x; e < TILE * TILE; e += LARGE_THREADS)
     x[e / TILE * TILE_STEP + e % TILE] = matrix[rows(e / TILE) * n + columns(e % TILE)];
   load_turn(task, b * pairs + j, turned_right, right);
   if (of_a) load_turn(task, b * pairs + i, turned_left, left);
@@ -367,7 +375,7 @@ __device__ inline void turn_tile(const JacobiTask& task, int64_t b, int round, i
     __syncthreads();
   }
   const double* result = of_a ? x : y;
-  for (int e = threadIdx.x; e < TILE * TILE; e += JACOBI_THREADS) {
+  for (int e = threadIdx.x; e < TILE * TILE; e += LARGE_THREADS) {
     const int row = e / TILE, column = e % TILE;
     matrix[rows(row) * n + columns(column)] = result[row * TILE_STEP + column];
     if (of_a) matrix[columns(row) * n + rows(column)] = result[column * TILE_STEP + row];
@@ -379,7 +387,7 @@ __device__ inline void turn_tile(const JacobiTask& task, int64_t b, int round, i
 __host__ __device__ inline int64_t jacobi_tiles(int64_t pairs) { return pairs * (pairs - 1) / 2 + pairs * pairs; }
 
 // Second launch, cooperative: sweeps until no pair has anything left to rotate.
-__global__ void __launch_bounds__(JACOBI_THREADS, 1) jacobi_kernel(JacobiTask task) {
+__global__ void __launch_bounds__(LARGE_THREADS, 1) jacobi_kernel(JacobiTask task) {
   double* shared = reinterpret_cast<double*>(shared_memory());
   double* scratch = shared + 2 * TILE * TILE_STEP;  // as in rotate_pair
   const int64_t pairs = task.padded / TILE, tiles = jacobi_tiles(pairs);
@@ -397,13 +405,13 @@ __global__ void __launch_bounds__(JACOBI_THREADS, 1) jacobi_kernel(JacobiTask ta
       grid_barrier();
     }
     double most = 0;
-    for (int64_t i = threadIdx.x; i < task.batch * pairs; i += JACOBI_THREADS) most = fmax(most, seen[i]);
-    left = block_max(most, scratch);
+    for (int64_t i = threadIdx.x; i < task.batch * pairs; i += LARGE_THREADS) most = fmax(most, seen[i]);
+    left = block_max<LARGE_THREADS>(most, scratch);
   }
   for (int64_t b = blockIdx.x; b < task.batch; b += gridDim.x) {
     double most = 0;
-    for (int64_t i = threadIdx.x; i < pairs; i += JACOBI_THREADS) most = fmax(most, seen[b * pairs + i]);
-    most = block_max(most, scratch);
+    for (int64_t i = threadIdx.x; i < pairs; i += LARGE_THREADS) most = fmax(most, seen[b * pairs + i]);
+    most = block_max<LARGE_THREADS>(most, scratch);
     if (threadIdx.x == 0) {
       task.state[STATE * b + 2] = most;
       task.report[b * REPORT + 2] = sweeps;
@@ -413,26 +421,26 @@ __global__ void __launch_bounds__(JACOBI_THREADS, 1) jacobi_kernel(JacobiTask ta
 
 // Bytes of shared memory.
 constexpr size_t PAIR_SHARED = 4 * TILE * TILE_STEP * sizeof(double);
-constexpr size_t COMPOSE_SHARED = (JACOBI_THREADS + 2 * TILE * TILE_STEP + 2 * TILE) * sizeof(double);
-static_assert(PAIR_SHARED >= (2 * TILE * TILE_STEP + JACOBI_THREADS) * sizeof(double) + HALF * sizeof(Rotation));
+constexpr size_t COMPOSE_SHARED = (LARGE_THREADS + 2 * TILE * TILE_STEP + 2 * TILE) * sizeof(double);
+static_assert(PAIR_SHARED >= (2 * TILE * TILE_STEP + LARGE_THREADS) * sizeof(double) + HALF * sizeof(Rotation));
 
 inline size_t small_shared(int64_t padded) {
-  return (2 * padded * (padded + 1) + JACOBI_THREADS) * sizeof(double) + padded / 2 * sizeof(Rotation);
+  return (2 * padded * (padded + 1) + SMALL_THREADS) * sizeof(double) + padded / 2 * sizeof(Rotation);
 }
 
 // Third launch: V f(D) V^T in tiles of 32 x 32, those below the diagonal and their mirror images.
 template <typename T>
-__global__ void __launch_bounds__(JACOBI_THREADS, 1) compose_kernel(SqrtmTask<T> task) {
+__global__ void __launch_bounds__(LARGE_THREADS, 1) compose_kernel(SqrtmTask<T> task) {
   const int64_t n = task.large.padded, side = tiles_of(task.channels, TILE), tiles = side * (side + 1) / 2;
   double* scratch = reinterpret_cast<double*>(shared_memory());
-  double *upper = scratch + JACOBI_THREADS, *lower = upper + TILE * TILE_STEP;
+  double *upper = scratch + LARGE_THREADS, *lower = upper + TILE * TILE_STEP;
   double *roots = lower + TILE * TILE_STEP, *inverses = roots + TILE;
   const int64_t b = blockIdx.x / tiles;
   int64_t i = 0, j = blockIdx.x % tiles;
   for (; j > i; i++) j -= i + 1;
   const double *unit = task.large.unit + b * n * n, *vectors = task.large.vectors + b * n * n;
   const double *state = task.large.state + b * STATE, scale = state[1], left = state[2];
-  const Spectrum found = spectrum(unit, n, n, scratch);
+  const Spectrum found = spectrum<LARGE_THREADS>(unit, n, n, scratch);
   Verdict verdict = static_cast<Verdict>(static_cast<int>(state[0]));
   if (verdict == RIGHT && !(left <= NEGLIGIBLE)) verdict = NOT_CONVERGED;
   if (verdict == RIGHT && found.indefinite) verdict = INDEFINITE;
@@ -443,7 +451,7 @@ __global__ void __launch_bounds__(JACOBI_THREADS, 1) compose_kernel(SqrtmTask<T>
   const int row = threadIdx.x / HALF, column = threadIdx.x % HALF;
   double root[2][2] = {}, inverse[2][2] = {};
   for (int64_t first = 0; first < n; first += TILE) {
-    for (int e = threadIdx.x; e < TILE * TILE; e += JACOBI_THREADS) {
+    for (int e = threadIdx.x; e < TILE * TILE; e += LARGE_THREADS) {
       const int at = e / TILE * TILE_STEP + e % TILE;
       upper[at] = vectors[(i * TILE + e / TILE) * n + first + e % TILE];
       lower[at] = vectors[(j * TILE + e / TILE) * n + first + e % TILE];
