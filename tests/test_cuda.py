@@ -15,7 +15,7 @@ import pytest
 import torch
 from features import features, relative
 
-from fastift import InvalidInputError, _build, cuda, reference
+from fastift import InvalidInputError, Stylizer, _build, cuda, reference
 from fastift.errors import FastiftError
 
 FOLDER = Path(__file__).parent / "cuda"
@@ -446,6 +446,14 @@ class TestOnAGpu:
         for bad, why in ((a * torch.nan, "finite"), (-a, "semi-definite"), (a.half(), "float32 or float64")):
             with pytest.raises(InvalidInputError, match=why):
                 torch.ops.fastift.sqrtm_psd(bad.detach(), 1e-9)
+
+    @pytest.mark.parametrize("name", ["ift", "wct"])
+    def test_engine_follows_the_cpu(self, name: str) -> None:
+        rng = torch.Generator().manual_seed(0)
+        content, style = (torch.rand(2, 3, 96, 72, generator=rng) ** k for k in (1, 2))
+        want = Stylizer(device="cpu", backend="reference")(content, style, transform=name)
+        got = Stylizer(device="cuda", backend="cuda")(content, style, transform=name).cpu()
+        assert float((got - want).abs().mean()) < 2e-3
 
     @pytest.mark.parametrize("channels", [16, 96])
     def test_captured_in_a_graph(self, channels: int) -> None:

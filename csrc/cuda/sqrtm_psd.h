@@ -387,7 +387,7 @@ __device__ inline void turn_tile(const JacobiTask& task, int64_t b, int round, i
 __host__ __device__ inline int64_t jacobi_tiles(int64_t pairs) { return pairs * (pairs - 1) / 2 + pairs * pairs; }
 
 // Second launch, cooperative: sweeps until no pair has anything left to rotate.
-__global__ void __launch_bounds__(LARGE_THREADS, 1) jacobi_kernel(JacobiTask task) {
+__global__ void __launch_bounds__(LARGE_THREADS, 2) jacobi_kernel(JacobiTask task) {
   double* shared = reinterpret_cast<double*>(shared_memory());
   double* scratch = shared + 2 * TILE * TILE_STEP;  // as in rotate_pair
   const int64_t pairs = task.padded / TILE, tiles = jacobi_tiles(pairs);
