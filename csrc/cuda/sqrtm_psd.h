@@ -2,15 +2,15 @@
 //
 // Jacobi, because the operation is a hard floor on eigenvalues: below it they count as zero. That needs the eigenvalues; an
 // iteration of products (Newton-Schulz) stalls on singular matrices and only ever sees a floor as a blur. Jacobi converges on any
-// symmetric matrix, repeated and zero eigenvalues included, is as exact as LAPACK relative to the largest eigenvalue, and
-// half of each matrix's rows can be rotated at a time. All of it is in double, for float matrices too: a floor of 1e-7 and
-// smaller means nothing in float.
+// symmetric matrix, repeated and zero eigenvalues included, is within a small factor as exact as LAPACK, and rotates all rows at
+// a time, in pairs. All of it is in double, for float matrices too: a floor of 1e-7 and smaller means nothing in float.
 //
 // Up to SMALL channels, one block holds A and V in shared memory. Beyond, blocks of 16 rows and columns play the part of single
 // ones: a round pairs them all, every pair is rotated on chip as a matrix of 32 x 32, and the product of its rotations is then
 // applied to the rest of A and to V, in tiles of 32 x 32 spread over the card, with a grid barrier between the two.
 //
-// The same bits every time: nothing is added up in an order that depends on timing.
+// The same bits every time: nothing is added up in an order that depends on timing. And no NaN passes for a result: what is not
+// finite counts as infinitely large, which never converges.
 #pragma once
 #include <cfloat>
 #include <cmath>
@@ -24,9 +24,9 @@ namespace fastift {
 constexpr int SMALL = 64;
 constexpr int SMALL_THREADS = 512, LARGE_THREADS = 256;
 constexpr int HALF = 16, TILE = 32, TILE_STEP = TILE + 1;
-constexpr int MOST_SWEEPS = 60;           // about ten are usual, twenty have been seen
-constexpr double NEGLIGIBLE = 0x1p-54;    // an entry beside the diagonal, where the largest entry was 1
-constexpr double ALLOWED = 1e-3;          // asymmetry and negative eigenvalues, relative, as in the reference
+constexpr int MOST_SWEEPS = 60;            // about ten are usual, twenty have been seen
+constexpr double NEGLIGIBLE = 0x1p-54;     // an entry beside the diagonal, where the largest entry was 1
+constexpr double ALLOWED = 1e-3;           // asymmetry and negative eigenvalues, relative, as in the reference
 constexpr double SMALLEST_SCALE = 1e-290;  // of the zero matrix
 
 struct Rotation {
@@ -35,7 +35,13 @@ struct Rotation {
   double at_p, at_q;  // what is on the diagonal afterwards
 };
 
-// Of all threads of the block, to all of them; scratch holds as many numbers.
+// |x|, infinite if x is not finite: fmax would pass over a NaN.
+__device__ inline double magnitude(double x) {
+  const double size = fabs(x);
+  return size <= DBL_MAX ? size : HUGE_VAL;
+}
+
+// The largest of all threads of the block, to all of them; scratch holds as many numbers.
 template <int THREADS>
 __device__ double block_max(double own, double* scratch) {
   const int thread = threadIdx.x;
@@ -132,10 +138,7 @@ __device__ void sweep(double* a, double* v, int n, int step, bool cross, Rotatio
 template <int THREADS, typename T>
 __device__ double largest_entry(const T* a, int64_t count, double* scratch) {
   double most = 0;
-  for (int64_t i = threadIdx.x; i < count; i += THREADS) {
-    const double size = fabs(static_cast<double>(a[i]));
-    most = size <= DBL_MAX ? fmax(most, size) : HUGE_VAL;
-  }
+  for (int64_t i = threadIdx.x; i < count; i += THREADS) most = fmax(most, magnitude(a[i]));
   return block_max<THREADS>(most, scratch);
 }
 
@@ -174,8 +177,9 @@ template <int THREADS>
 __device__ Spectrum spectrum(const double* a, int64_t n, int64_t step, double* scratch) {
   double top = 0, bottom = 0;
   for (int64_t i = threadIdx.x; i < n; i += THREADS) {
-    top = fmax(top, a[i * step + i]);
-    bottom = fmax(bottom, -a[i * step + i]);
+    const double value = a[i * step + i];
+    top = fmax(top, value);
+    bottom = fmax(bottom, magnitude(value) <= DBL_MAX ? -value : HUGE_VAL);
   }
   top = block_max<THREADS>(top, scratch);
   bottom = block_max<THREADS>(bottom, scratch);
@@ -227,7 +231,7 @@ __global__ void __launch_bounds__(SMALL_THREADS, 1) small_sqrtm_kernel(SqrtmTask
   for (; verdict == RIGHT; sweeps++) {
     double most = 0;
     for (int i = threadIdx.x; i < n * n; i += SMALL_THREADS)
-      if (i / n != i % n) most = fmax(most, fabs(a[i / n * step + i % n]));
+      if (i / n != i % n) most = fmax(most, magnitude(a[i / n * step + i % n]));
     left = block_max<SMALL_THREADS>(most, scratch);
     if (left <= NEGLIGIBLE) break;
     if (sweeps == MOST_SWEEPS) verdict = NOT_CONVERGED;
@@ -298,7 +302,7 @@ __device__ inline void rotate_pair(const JacobiTask& task, int64_t b, int round,
   for (int i = threadIdx.x; i < TILE * TILE; i += LARGE_THREADS) {
     const int row = i / TILE, column = i % TILE;
     const double entry = unit[at(row) * n + at(column)];
-    if (row != column) most = fmax(most, fabs(entry));
+    if (row != column) most = fmax(most, magnitude(entry));
     a[row * TILE_STEP + column] = entry;
     v[row * TILE_STEP + column] = row == column;
   }
