@@ -26,8 +26,9 @@ step 75 "CUDA operations on the GPU" "$python" -m pytest -q -p no:cacheprovider 
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 if [ -x "$sanitizer" ]; then
   for tool in memcheck racecheck; do
-    step 45 "$tool" "$sanitizer" --tool "$tool" --error-exitcode 9 "$python" -m pytest -q -p no:cacheprovider \
-      tests/test_cuda.py -k "gpu and (33 or 65) and float32"
+    # a fresh allocation for every tensor, so that a write past one is seen
+    step 45 "$tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+      "$python" -m pytest -q -p no:cacheprovider tests/test_cuda.py -k "gpu and (33 or 65) and float32"
   done
 else
   echo "== compute-sanitizer is not here"
