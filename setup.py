@@ -1,4 +1,4 @@
-"""Packages and where they lie, and the C++ library if this machine can compile it. Everything else is in pyproject.toml."""
+"""Packages and where they lie, and the C++ and CUDA libraries if this machine can compile them. The rest is in pyproject.toml."""
 
 import os
 import runpy
@@ -11,7 +11,11 @@ from setuptools.command.build_ext import build_ext
 
 build = runpy.run_path(str(Path(__file__).resolve().parent / "fastift" / "_build.py"))
 why_not = "FASTIFT_BUILD=0" if os.environ.get("FASTIFT_BUILD") == "0" else build["why_not"]()
-print(f"fastift: C++ library {'is not built: ' + why_not if why_not else 'is built'}", file=sys.stderr)
+why_skip_cuda = why_not or build["why_skip_cuda"]()
+for name, why in (("C++", why_not), ("CUDA", why_skip_cuda)):
+    print(f"fastift: {name} library {'is not built: ' + why if why else 'is built'}", file=sys.stderr)
+CPP, CUDA = "fastift._C", "fastift._C_cuda"
+extensions = [Extension(name, []) for name, why in ((CPP, why_not), (CUDA, why_skip_cuda)) if not why]
 
 
 class BuildExt(build_ext):
@@ -20,7 +24,18 @@ class BuildExt(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"
 
     def build_extension(self, ext):
-        build["build"](Path(self.get_ext_fullpath(ext.name)).resolve())
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        if ext.name != CUDA:
+            build["build"](target)
+            return
+        try:
+            build["build_cuda"](target)
+        except build["CannotBuild"] as err:
+            # nvcc refuses many a C++ compiler: not a reason to go without the rest, unless it was asked for
+            if os.environ.get("FASTIFT_BUILD_CUDA") == "1":
+                raise
+            print(f"fastift: CUDA library is not built: {err}", file=sys.stderr)
+            self.extensions.remove(ext)
 
 
 class Wheel(bdist_wheel):
@@ -34,8 +49,8 @@ setup(
     package_data={
         "fastift": ["py.typed"],
         "fastift.models": ["*.safetensors", "*.md"],
-        "fastift.csrc": ["*.cpp", "*.h", "*.inc"],
+        "fastift.csrc": ["*.cpp", "*.h", "*.inc", "cuda/*.cpp", "cuda/*.cu", "cuda/*.h"],
     },
-    ext_modules=[] if why_not else [Extension("fastift._C", [])],
+    ext_modules=extensions,
     cmdclass={"build_ext": BuildExt, "bdist_wheel": Wheel},
 )

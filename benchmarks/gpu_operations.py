@@ -1,6 +1,7 @@
-"""The Triton kernels on a GPU against torch, and against what the card can do: its copy bandwidth and its matrix product rate.
+"""The Triton kernels and the CUDA operations on a GPU against torch, and against what the card can do: its copy bandwidth and its
+matrix product rate.
 
-FASTIFT_TRITON=1 python benchmarks/gpu_operations.py OUT.json [--seconds 240]
+FASTIFT_TRITON=1 FASTIFT_CUDA=1 python benchmarks/gpu_operations.py OUT.json [--seconds 240]
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fastift import Stylizer, gpu, reference
+from fastift import Stylizer, cuda, gpu, reference
 from fastift.autoencoder import SLIM
 from fastift.encoder import VGG19
 
@@ -51,7 +52,9 @@ def main() -> None:
     if why is not None:
         parser.error(why)
     started = time.monotonic()
-    found = {"card": card(), "torch": torch.__version__, "operations": [], "end_to_end": [], "failed": []}
+    found = {
+        "card": card(), "torch": torch.__version__, "matrices": [], "operations": [], "end_to_end": [], "failed": [],
+    }  # fmt: skip
     print(found["card"], flush=True)
     shapes = [
         (size, name, level, c)
@@ -59,6 +62,8 @@ def main() -> None:
         for name, plan in (("VGG-19", VGG19), ("slim", SLIM))
         for level, c in enumerate(plan.widths, start=1)
     ]
+    matrices(found)
+    args.out.write_text(json.dumps(found, indent=1))
     end_to_end(found)
     for size, name, level, c in shapes:
         if time.monotonic() - started > args.seconds:
@@ -102,6 +107,45 @@ def main() -> None:
                 )
         args.out.write_text(json.dumps(found, indent=1))
     args.out.write_text(json.dumps(found, indent=1))
+
+
+def matrices(found: dict) -> None:
+    """sqrtm_psd and 15 steps of ift_solve on C x C matrices: milliseconds of every way there is."""
+    why = cuda.unusable()
+    if why is not None:
+        print(f"cuda: {why}", flush=True)
+    for channels in (32, 64, 128, 184, 256, 512, 1024):
+        f = torch.randn(1, channels, 4 * channels, device="cuda").relu()
+        gram, style = (reference.moments(x)[2] for x in (f, f.flip(1).square()))
+        step = 0.5 / torch.linalg.matrix_norm(gram, 2).maximum(torch.linalg.matrix_norm(style, 2))
+        wide, solve = gram.double(), (gram, style, 0.01, step, 15, 1)
+        ways = {
+            "sqrtm_psd": {
+                "eigh float32": lambda g=gram: torch.linalg.eigh(g),
+                "eigh float64": lambda g=wide: torch.linalg.eigh(g),
+                "reference": lambda g=gram: reference.sqrtm_psd(g, 1e-6),
+            },
+            "ift_solve": {
+                "reference": lambda a=solve: reference.ift_solve(*a),
+                "triton": lambda a=solve: gpu.OPERATIONS["ift_solve"](*a),
+            },
+        }
+        if why is None:
+            ways["sqrtm_psd"]["cuda"] = lambda g=gram: cuda.sqrtm_psd(g, 1e-6)
+            ways["sqrtm_psd"]["cuda, unread"] = lambda g=gram: torch.ops.fastift_cuda.sqrtm_psd(g, 1e-6)
+            ways["ift_solve"]["cuda"] = lambda a=solve: cuda.ift_solve(*a)
+        for op, calls in ways.items():
+            row = {"op": op, "channels": channels}
+            for way, call in calls.items():
+                try:
+                    row[way] = milliseconds(call, repeats=7)
+                except Exception as err:  # one that fails must not hide the others
+                    found["failed"].append({**row, "way": way, "error": str(err)[:300]})
+                    print("FAILED", op, channels, way, str(err)[:200], flush=True)
+            if op == "sqrtm_psd" and "cuda" in row:
+                row["sweeps"] = torch.ops.fastift_cuda.sqrtm_psd(gram, 1e-6)[2][0, 2].item()
+            found["matrices"].append(row)
+            print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
 
 
 def end_to_end(found: dict) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from . import gpu, native, reference
+from . import cuda, gpu, native, reference
 from .errors import InvalidInputError
 
 __all__ = ["Backend", "BackendStatus", "backends", "check_backend", "select", "using"]
@@ -52,9 +52,11 @@ REFERENCE = Backend(
 
 TRITON = Backend("triton", "fused kernels for GPUs", gpu.OPERATIONS, gpu.unusable, gpu.refuse)
 
+CUDA = Backend("cuda", "C x C matrices on GPUs", cuda.OPERATIONS, cuda.unusable, cuda.refuse)
+
 CPP = Backend("cpp", "vectorised and threaded C++ for CPUs", native.OPERATIONS, native.unusable, native.refuse)
 
-PREFERENCE: list[Backend] = [TRITON, CPP, REFERENCE]
+PREFERENCE: list[Backend] = [CUDA, TRITON, CPP, REFERENCE]
 """In the order in which they are tried."""
 
 

@@ -325,14 +325,21 @@ def doctor() -> None:
 
 @main.command()
 def build() -> None:
-    """Compile the C++ operations, if the installation could not (it needs g++ and torch's headers)."""
+    """Compile the C++ operations, if the installation could not, and on a machine with nvcc and a GPU the CUDA ones.
+
+    It needs g++ and torch's headers.
+    """
     from . import _build
 
+    skipped = _build.why_skip_cuda()
     try:
-        target = _build.build(_build.cached())
+        click.echo(str(_build.build(_build.cached())))
+        if skipped is None:
+            click.echo(str(_build.build_cuda(_build.cached_cuda())))
+        else:
+            click.echo(f"The CUDA library is not built: {skipped}.", err=True)
     except _build.CannotBuild as err:
         raise FastiftError(f"fastift build: {err}") from err
-    click.echo(str(target))
 
 
 @main.command()

@@ -159,8 +159,8 @@ def sqrtm_psd_backward(grad_root: Tensor, grad_inverse: Tensor, a: Tensor, eps: 
     return (vectors @ inner @ vectors.mT).to(a.dtype)
 
 
-def _spectrum(a: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Eigenvalues [B, C] of A / scale, which of them are above the floor, eigenvectors, and scale [B] > 0."""
+def check_psd(a: Tensor, eps: float) -> None:
+    """Raise unless the shape and dtype of `sqrtm_psd`'s argument, and its floor, are as it needs them."""
     if a.dim() != 3 or a.shape[1] != a.shape[2]:
         raise InvalidInputError(f"fastift.sqrtm_psd: a must be [B, C, C], got {tuple(a.shape)}")
     if 0 in a.shape:
@@ -169,6 +169,11 @@ def _spectrum(a: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         raise InvalidInputError(f"fastift.sqrtm_psd: a must be float32 or float64, got {a.dtype}")
     if not 0 <= eps < 1:
         raise InvalidInputError(f"fastift.sqrtm_psd: eps must lie in [0, 1), got {eps}")
+
+
+def _spectrum(a: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Eigenvalues [B, C] of A / scale, which of them are above the floor, eigenvectors, and scale [B] > 0."""
+    check_psd(a, eps)
     wider = a.double()
     scale = wider.abs().amax((1, 2))
     if not torch.isfinite(scale).all():
