@@ -14,7 +14,8 @@ from . import _build
 
 __all__ = ["OPERATIONS", "refuse", "unusable"]
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+FEATURES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = {"moments": FEATURES, "apply_affine": FEATURES, "ift_solve": (torch.float32, torch.float64)}
 
 
 def find() -> Path | None:
@@ -44,8 +45,9 @@ def unusable() -> str | None:
 def refuse(op: str, x: Tensor) -> str | None:
     if x.device.type != "cpu":
         return f"it runs on the CPU, the input is on {x.device}"
-    if x.dtype not in DTYPES:
-        return f"it takes float32, float16 and bfloat16, got {x.dtype}"
+    if x.dtype not in DTYPES[op]:
+        *first, last = (str(dtype).removeprefix("torch.") for dtype in DTYPES[op])
+        return f"it takes {', '.join(first)} and {last}, got {x.dtype}"
     return None
 
 
@@ -56,4 +58,4 @@ def _call(name: str) -> Callable:
     return run
 
 
-OPERATIONS = {name: _call(name) for name in ("moments", "apply_affine")}
+OPERATIONS = {name: _call(name) for name in DTYPES}

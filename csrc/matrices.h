@@ -1,0 +1,119 @@
+// C x C matrices: storage padded to whole blocks, products of blocks in threads, and what of a matrix needs work at all.
+#pragma once
+#include <torch/csrc/stable/library.h>
+
+#include <cmath>
+#include <limits>
+#include <new>
+#include <vector>
+
+#include "features.h"
+
+namespace fastift {
+
+constexpr int64_t BLOCK = 32;  // a multiple of every tile's rows and columns
+
+inline int64_t padded(int64_t n) { return round_up(n, BLOCK); }
+
+// Rows of `step` numbers, all zero at first. An odd number of cache lines a row keeps columns from falling into the same few sets.
+template <typename T>
+struct Matrix {
+  struct Free {
+    void operator()(T* p) const { ::operator delete[](p, std::align_val_t(64)); }
+  };
+  int64_t rows, step;
+  std::unique_ptr<T[], Free> data;
+
+  Matrix() : rows(0), step(0) {}
+  explicit Matrix(int64_t n) : Matrix(n, n) {}
+  Matrix(int64_t height, int64_t width) : rows(padded(height)), step(padded(width) + 64 / int64_t(sizeof(T))) {
+    data.reset(static_cast<T*>(::operator new[](sizeof(T) * rows * step, std::align_val_t(64))));
+    std::fill(data.get(), data.get() + rows * step, T(0));
+  }
+  T* operator[](int64_t i) const { return data.get() + i * step; }
+};
+
+// A left or right operand: number (i, k) of it lies at data[i * own + k * depth].
+template <typename T>
+struct Operand {
+  const T* data;
+  int64_t own, depth;
+
+  const T* at(int64_t i) const { return data + i * own; }
+};
+
+template <typename T>
+Operand<T> by_rows(const Matrix<T>& m, int64_t first = 0) {  // m itself
+  return {m.data.get() + first, m.step, 1};
+}
+template <typename T>
+Operand<T> turned(const Matrix<T>& m, int64_t first = 0) {  // its transpose, from row `first` of m on
+  return {m[first], 1, m.step};
+}
+
+// The block of out = start + sign * left right at rows i, columns j; right's rows are those of a matrix.
+template <typename T>
+void multiply_block(const Operand<T>& left, const T* right, int64_t right_step, int64_t depth, T sign, const T* start, T* out,
+                    int64_t step) {
+  const MatrixKernels<T>& k = matrix_kernels<T>();
+  for (int64_t j = 0; j < BLOCK; j += k.cols)
+    for (int64_t i = 0; i < BLOCK; i += kernels().tile_rows)
+      k.tile(left.at(i), left.own, left.depth, right + j, right_step, depth, sign,
+             start == nullptr ? nullptr : start + i * step + j, out + i * step + j, step);
+}
+
+// work(i, j) for every block of `rows` x `cols`, or for those on and below the diagonal, in threads where they pay.
+template <typename F>
+void each_block(int64_t rows, int64_t cols, bool lower, int64_t depth, const F& work) {
+  const int64_t high = blocks(rows, BLOCK), wide = blocks(cols, BLOCK);
+  const int64_t count = lower ? wide * (wide + 1) / 2 : high * wide;
+  // below about a million multiply-adds, waking a thread costs more than it saves
+  const int64_t grain = std::max<int64_t>(1, (1 << 20) / (BLOCK * BLOCK * std::max<int64_t>(depth, 1)));
+  torch::stable::parallel_for(0, count, grain, [&](int64_t from, int64_t to) {
+    int64_t i = 0, j = 0;
+    if (lower) {
+      int64_t skipped = from;
+      for (j = 0; skipped >= high - j; j++) skipped -= high - j;
+      i = j + skipped;
+    } else {
+      j = from / high, i = from % high;
+    }
+    for (int64_t task = from; task < to; task++) {
+      work(i * BLOCK, j * BLOCK);
+      if (++i == high) {
+        j++;
+        i = lower ? j : 0;
+      }
+    }
+  });
+}
+
+// The block at rows i, columns j written where rows j, columns i are.
+template <typename T>
+void mirror_block(const Matrix<T>& m, int64_t i, int64_t j) {
+  if (i == j) return;
+  for (int64_t c = 0; c < BLOCK; c++)
+    for (int64_t r = 0; r < BLOCK; r++) m[j + c][i + r] = m[i + r][j + c];
+}
+
+// left^T left on and below the diagonal, for `depth` rows of left, added to out with a sign.
+template <typename T>
+void add_symmetric(const Matrix<T>& left, int64_t first, int64_t depth, int64_t n, T sign, const Matrix<T>& out) {
+  each_block(n, n, true, depth, [&](int64_t i, int64_t j) {
+    multiply_block<T>({left[first] + i, 1, left.step}, left[first] + j, left.step, depth, sign, out[i] + j, out[i] + j,
+                      out.step);
+  });
+}
+
+// A = L L^T with the largest remaining diagonal as pivot: row k of `rows` holds column k of L, in the order of A's channels.
+struct Cholesky {
+  Matrix<double> rows;
+  std::vector<int64_t> order;  // pivots first, then the channels that are left
+  int64_t rank = 0;
+  bool definite = true;  // false if more than round-off is left that is not positive semi-definite
+};
+
+// a holds the lower triangle and is used up; pivots up to `floor` count as round-off.
+Cholesky pivoted_cholesky(const Matrix<double>& a, int64_t n, double floor);
+
+}  // namespace fastift
