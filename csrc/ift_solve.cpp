@@ -21,49 +21,6 @@ struct Problem {
   double s(int64_t i, int64_t j) const { return style[i * channels + j]; }
 };
 
-// What one look at both matrices tells.
-struct Survey {
-  double gram = 0, style = 0;  // largest magnitude
-  bool finite = true, symmetric = true;
-  std::vector<int64_t> coupled;  // channels with a number off the diagonal; the others are iterations of one number
-};
-
-template <typename T>
-Survey survey(const Problem<T>& p) {
-  const int64_t n = p.channels;
-  Survey found;
-  std::vector<T> off(n, 0);  // largest magnitude off the diagonal, by channel
-  T apart[2] = {0, 0}, most[2] = {0, 0}, zero = 0;
-  for (const int which : {0, 1}) {
-    const T* m = which ? p.style : p.gram;
-    for (int64_t i0 = 0; i0 < n; i0 += BLOCK)
-      for (int64_t j0 = 0; j0 <= i0; j0 += BLOCK)
-        for (int64_t i = i0; i < std::min(n, i0 + BLOCK); i++) {
-          T far = 0;
-          for (int64_t j = j0; j < std::min(i, j0 + BLOCK); j++) {
-            const T x = m[i * n + j], y = m[j * n + i], high = std::max(std::abs(x), std::abs(y));
-            zero += T(0) * x + T(0) * y;
-            apart[which] = std::max(apart[which], std::abs(x - y));
-            off[j] = std::max(off[j], high);
-            far = std::max(far, high);
-          }
-          off[i] = std::max(off[i], far);
-          most[which] = std::max(most[which], far);
-        }
-    for (int64_t i = 0; i < n; i++) {
-      zero += T(0) * m[i * n + i];
-      most[which] = std::max(most[which], std::abs(m[i * n + i]));
-    }
-  }
-  found.gram = most[0], found.style = most[1];
-  found.finite = zero == 0;
-  const T round_off = 4 * std::numeric_limits<T>::epsilon();
-  found.symmetric = apart[0] <= round_off * most[0] && apart[1] <= round_off * most[1];
-  for (int64_t i = 0; i < n; i++)
-    if (off[i] > 0 || !found.finite) found.coupled.push_back(i);
-  return found;
-}
-
 // A channel on its own.
 template <typename T>
 T solve_alone(const Problem<T>& p, int64_t i) {
@@ -80,14 +37,15 @@ T solve_alone(const Problem<T>& p, int64_t i) {
 template <typename T>
 class Descent {
  public:
-  Descent(const Problem<T>& problem, const Survey& seen)
-      : p(problem), n(int64_t(seen.coupled.size())), order(seen.coupled), base(n), moved(n), style(n), residual(n),
-        now(n), next(n) {
+  Descent(const Problem<T>& problem, const Survey<T>& of_gram, const Survey<T>& of_style, const std::vector<int64_t>& coupled)
+      : p(problem), n(int64_t(coupled.size())), order(coupled), base(n), moved(n), style(n), residual(n), now(n), next(n) {
+    const bool finite = of_gram.finite && of_style.finite;
     // near 1, whatever the features' scale
-    const double top = std::max(seen.gram, seen.style);
-    scale = top > 0 && seen.finite ? std::exp2(std::floor(std::log2(top))) : 1;
-    symmetric = seen.symmetric && seen.finite;
-    factored = symmetric && factor(seen.gram / scale);
+    const double top = std::max(of_gram.largest, of_style.largest);
+    scale = top > 0 && finite ? std::exp2(std::floor(std::log2(top))) : 1;
+    const auto even = [](const Survey<T>& m) { return m.asymmetry <= 4 * std::numeric_limits<T>::epsilon() * m.largest; };
+    symmetric = finite && even(of_gram) && even(of_style);
+    factored = symmetric && factor(of_gram.largest / scale);
     if (!factored) {
       gram = Matrix<T>(n), product = Matrix<T>(n), depth = n;
       for (int64_t i = 0; i < n; i++) {
@@ -123,8 +81,9 @@ class Descent {
     Matrix<double> g(n);
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j <= i; j++) g[i][j] = p.g(order[i], order[j]) / scale;
-    const Cholesky found = pivoted_cholesky(g, n, 4e-16 * double(n) * most);
-    if (!found.definite) return false;
+    const double round_off = 4e-16 * double(n) * most;
+    const Cholesky found = pivoted_cholesky(g, n, round_off, n);
+    if (found.left > 8 * round_off) return false;
     depth = found.rank;
     std::vector<int64_t> sorted(n);
     for (int64_t i = 0; i < n; i++) sorted[i] = order[found.order[i]];
@@ -187,14 +146,20 @@ class Descent {
 
 template <typename T>
 void solve(const Problem<T>& p) {
-  const Survey seen = survey(p);
-  std::fill(p.out, p.out + p.channels * p.channels, T(0));
-  std::vector<char> alone(p.channels, 1);
-  for (const int64_t i : seen.coupled) alone[i] = 0;
-  for (int64_t i = 0; i < p.channels; i++)
-    if (alone[i]) p.out[i * p.channels + i] = solve_alone(p, i);
-  if (seen.coupled.empty()) return;
-  Descent<T> descent(p, seen);
+  const int64_t n = p.channels;
+  std::vector<char> coupled(n, 0);
+  const Survey<T> gram = survey(p.gram, n, coupled), style = survey(p.style, n, coupled);
+  if (!gram.finite || !style.finite) std::fill(coupled.begin(), coupled.end(), 1);  // the result shall not be finite either
+  std::fill(p.out, p.out + n * n, T(0));
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < n; i++) {
+    if (coupled[i])
+      order.push_back(i);
+    else
+      p.out[i * n + i] = solve_alone(p, i);
+  }
+  if (order.empty()) return;
+  Descent<T> descent(p, gram, style, order);
   descent.run();
   descent.finish();
 }

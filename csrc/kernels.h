@@ -30,6 +30,7 @@ struct Kernels {
   void (*narrow_float16)(const float* x, uint16_t* out, int64_t n);
   void (*subtract_rows)(const double* factor, int64_t factor_step, const double* rows, int64_t step, int64_t count, double* out,
                         int64_t n);
+  double (*take_pivot)(double* row, double* diagonal, const double* open, double share, int64_t n);
   MatrixKernels<float> of_float;
   MatrixKernels<double> of_double;
 };

@@ -33,23 +33,12 @@ struct Matrix {
   T* operator[](int64_t i) const { return data.get() + i * step; }
 };
 
-// A left or right operand: number (i, k) of it lies at data[i * own + k * depth].
+// A left operand: number (i, k) of it lies at data[i * own + k * depth].
 template <typename T>
 struct Operand {
   const T* data;
   int64_t own, depth;
-
-  const T* at(int64_t i) const { return data + i * own; }
 };
-
-template <typename T>
-Operand<T> by_rows(const Matrix<T>& m, int64_t first = 0) {  // m itself
-  return {m.data.get() + first, m.step, 1};
-}
-template <typename T>
-Operand<T> turned(const Matrix<T>& m, int64_t first = 0) {  // its transpose, from row `first` of m on
-  return {m[first], 1, m.step};
-}
 
 // The block of out = start + sign * left right at rows i, columns j; right's rows are those of a matrix.
 template <typename T>
@@ -58,7 +47,7 @@ void multiply_block(const Operand<T>& left, const T* right, int64_t right_step, 
   const MatrixKernels<T>& k = matrix_kernels<T>();
   for (int64_t j = 0; j < BLOCK; j += k.cols)
     for (int64_t i = 0; i < BLOCK; i += kernels().tile_rows)
-      k.tile(left.at(i), left.own, left.depth, right + j, right_step, depth, sign,
+      k.tile(left.data + i * left.own, left.own, left.depth, right + j, right_step, depth, sign,
              start == nullptr ? nullptr : start + i * step + j, out + i * step + j, step);
 }
 
@@ -105,15 +94,51 @@ void add_symmetric(const Matrix<T>& left, int64_t first, int64_t depth, int64_t 
   });
 }
 
+// What one look at a matrix [n, n] tells.
+template <typename T>
+struct Survey {
+  T largest = 0;    // magnitude
+  T asymmetry = 0;  // largest difference across the diagonal
+  bool finite = true;
+};
+
+// Marks the channels that have a number off the diagonal; the others need no matrix.
+template <typename T>
+Survey<T> survey(const T* m, int64_t n, std::vector<char>& coupled) {
+  Survey<T> found;
+  T zero = 0;
+  for (int64_t i0 = 0; i0 < n; i0 += BLOCK)
+    for (int64_t j0 = 0; j0 <= i0; j0 += BLOCK)
+      for (int64_t i = i0; i < std::min(n, i0 + BLOCK); i++) {
+        T far = 0;
+        for (int64_t j = j0; j < std::min(i, j0 + BLOCK); j++) {
+          const T x = m[i * n + j], y = m[j * n + i], high = std::max(std::abs(x), std::abs(y));
+          zero += T(0) * x + T(0) * y;
+          found.asymmetry = std::max(found.asymmetry, std::abs(x - y));
+          if (high > 0) coupled[j] = 1;
+          far = std::max(far, high);
+        }
+        if (far > 0) coupled[i] = 1;
+        found.largest = std::max(found.largest, far);
+      }
+  for (int64_t i = 0; i < n; i++) {
+    zero += T(0) * m[i * n + i];
+    found.largest = std::max(found.largest, std::abs(m[i * n + i]));
+  }
+  found.finite = zero == 0;
+  return found;
+}
+
 // A = L L^T with the largest remaining diagonal as pivot: row k of `rows` holds column k of L, in the order of A's channels.
 struct Cholesky {
   Matrix<double> rows;
   std::vector<int64_t> order;  // pivots first, then the channels that are left
   int64_t rank = 0;
-  bool definite = true;  // false if more than round-off is left that is not positive semi-definite
+  double left = 0;  // Frobenius norm of what is not factored
 };
 
-// a holds the lower triangle and is used up; pivots up to `floor` count as round-off.
-Cholesky pivoted_cholesky(const Matrix<double>& a, int64_t n, double floor);
+// a holds the lower triangle and is used up; pivots up to `floor` count as round-off. Where a is indefinite, more than that is left.
+// It stops early where the rank exceeds most_rank.
+Cholesky pivoted_cholesky(const Matrix<double>& a, int64_t n, double floor, int64_t most_rank);
 
 }  // namespace fastift
