@@ -103,8 +103,11 @@ class Descent {
         multiply_block<T>({gram[i], gram.step, 1}, now[0] + j, now.step, n, one, nullptr, product[i] + j, product.step);
       });
     const Matrix<T>& left = factored ? now : product;
+    // From the last pivot, the smallest, to the first: added to the large terms one by one, the small ones would lose their digits,
+    // and what W W^T misses of S at the end is as small as they are.
+    const int64_t last = std::max<int64_t>(depth, 1) - 1;
     each_block(n, n, symmetric, depth, [&](int64_t i, int64_t j) {
-      multiply_block<T>({left[0] + i, 1, left.step}, now[0] + j, now.step, depth, one, style[i] + j, residual[i] + j,
+      multiply_block<T>({left[last] + i, 1, -left.step}, now[last] + j, -now.step, depth, one, style[i] + j, residual[i] + j,
                         residual.step);
       if (symmetric) mirror_block(residual, i, j);
     });

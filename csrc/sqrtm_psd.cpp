@@ -4,6 +4,8 @@
 // number off the diagonal are roots of one number. Of the rest, where the floor on eigenvalues allows, L L^T = A (pivoted
 // Cholesky) shows the rank r: L^T L is r x r, has A's other eigenvalues, and L maps its eigenvectors to A's.
 #include <array>
+#include <optional>
+#include <string>
 #include <tuple>
 
 #include "matrices.h"
@@ -21,19 +23,13 @@ enum Verdict { GOOD = 0, NOT_FINITE = 1, ASYMMETRIC = 2, INDEFINITE = 3, NOT_CON
 
 struct Eigen {
   Tensor values, vectors;
-  bool converged;
 };
 
-// Of the lower triangle. Inside a parallel region LAPACK runs in one thread: its bits would depend on how many there are.
-Eigen eigh(const Tensor& a) {
-  Eigen found{a, a, false};
-  torch::stable::parallel_for(0, 2, 1, [&](int64_t from, int64_t) {
-    if (from != 0) return;
-    std::array<StableIValue, 2> stack{torch::stable::detail::from(a), torch::stable::detail::from(std::string("L"))};
-    if (torch_call_dispatcher("aten::linalg_eigh", "", stack.data(), TORCH_ABI_VERSION) != 0) return;
-    found = {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1]), true};
-  });
-  return found;
+// Of the lower triangle; nothing where it does not converge.
+std::optional<Eigen> eigh(const Tensor& a) {
+  std::array<StableIValue, 2> stack{torch::stable::detail::from(a), torch::stable::detail::from(std::string("L"))};
+  if (torch_call_dispatcher("aten::linalg_eigh", "", stack.data(), TORCH_ABI_VERSION) != 0) return std::nullopt;
+  return Eigen{torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
 }
 
 // Eigenvalues of the coupled channels, with zero for those that L leaves out, and eigenvectors as rows, in either store.
@@ -116,10 +112,10 @@ class Roots {
     double* to = whole.mutable_data_ptr<double>();
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j <= i; j++) to[i * n + j] = at(i, j);
-    const Eigen found = eigh(whole);
-    if (!found.converged) return false;
-    take_values(found.values, n);
-    spectrum.tensor = rows_of(found.vectors);
+    const std::optional<Eigen> found = eigh(whole);
+    if (!found) return false;
+    take_values(found->values, n);
+    spectrum.tensor = rows_of(found->vectors);
     return true;
   }
 
@@ -154,10 +150,10 @@ class Roots {
     double* to = small.mutable_data_ptr<double>();
     for (int64_t i = 0; i < r; i++)
       std::copy(product[i], product[i] + i + 1, to + i * r);
-    const Eigen eigen = eigh(small);
-    if (!eigen.converged) return false;
-    take_values(eigen.values, r);
-    const Tensor vectors = rows_of(eigen.vectors);
+    const std::optional<Eigen> eigen = eigh(small);
+    if (!eigen) return false;
+    take_values(eigen->values, r);
+    const Tensor vectors = rows_of(eigen->vectors);
     const double* from = vectors.const_data_ptr<double>();
     Matrix<double> left(r);
     for (int64_t k = 0; k < r; k++) {
