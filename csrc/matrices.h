@@ -56,8 +56,8 @@ template <typename F>
 void each_block(int64_t rows, int64_t cols, bool lower, int64_t depth, const F& work) {
   const int64_t high = blocks(rows, BLOCK), wide = blocks(cols, BLOCK);
   const int64_t count = lower ? wide * (wide + 1) / 2 : high * wide;
-  // below about a million multiply-adds, waking a thread costs more than it saves
-  const int64_t grain = std::max<int64_t>(1, (1 << 20) / (BLOCK * BLOCK * std::max<int64_t>(depth, 1)));
+  // below about two million multiply-adds, waking a thread costs as much as it saves, and far more where cores are busy
+  const int64_t grain = std::max<int64_t>(1, (1 << 21) / (BLOCK * BLOCK * std::max<int64_t>(depth, 1)));
   torch::stable::parallel_for(0, count, grain, [&](int64_t from, int64_t to) {
     int64_t i = 0, j = 0;
     if (lower) {
