@@ -2,7 +2,8 @@
 
     python benchmarks/operations.py [--threads N] [--out FILE.json]
 
-moments against x @ x^T alone (which has no mean), apply_affine against baddbmm. Times are medians of alternating calls.
+moments against x @ x^T alone (which has no mean), apply_affine against baddbmm, sqrtm_psd against linalg.eigh in float64 alone,
+ift_solve against the reference only. Times are medians of alternating calls.
 """
 
 from __future__ import annotations
@@ -32,6 +33,40 @@ def alternating(calls: dict, repeats: int) -> dict[str, float]:
     return {name: sorted(t)[repeats // 2] for name, t in times.items()}
 
 
+def matrix_calls(c: int) -> dict[str, dict]:
+    """ift_solve and sqrtm_psd on Grams of C channels: of full rank, and in float64 of half the rank."""
+    cpp = torch.ops.fastift_cpp
+    x, y = (torch.rand(1, c, 2 * c) @ torch.rand(1, 2 * c, 4 * c) for _ in range(2))
+    gram, style = (m @ m.mT / torch.linalg.matrix_norm(m, 2) ** 2 + 1e-4 * torch.eye(c) for m in (x, y))
+    half = x.double()[..., : c // 2]
+    half = half @ half.mT / torch.linalg.matrix_norm(half, 2) ** 2
+    step = torch.tensor([0.5])
+    calls = {}
+    for n in (15, 200):
+        calls[f"ift_solve {n}"] = {
+            "cpp": lambda n=n: cpp.ift_solve(gram, style, 0.0, step, n, 1),
+            "reference": lambda n=n: reference.ift_solve(gram, style, 0.0, step, n, 1),
+        }
+    for name, a, eps in (("full", gram, 0.0), ("half", half, 1e-12)):
+        calls[f"sqrtm_psd {name}"] = {
+            "cpp": lambda a=a, eps=eps: native.OPERATIONS["sqrtm_psd"](a, eps),
+            "reference": lambda a=a, eps=eps: reference.sqrtm_psd(a, eps),
+            "torch": lambda a=a: torch.linalg.eigh(a.double()),
+        }
+    return calls
+
+
+def matrices(repeats: int) -> list[dict]:
+    rows = []
+    for c in sorted({*SLIM.widths, *VGG19.widths}):
+        for op, calls in matrix_calls(c).items():
+            ms = alternating(calls, repeats)
+            rows.append({"channels": c, "op": op, **ms})
+            ratios = "  ".join(f"{ms[k] / ms['cpp']:5.2f}" for k in ms if k != "cpp")
+            print(f"  C {c:<3} {op:<15}", "".join(f" {v:9.3f}" for v in ms.values()), ratios, flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -44,7 +79,8 @@ def main() -> None:
     if why is not None:
         parser.error(f"the C++ library cannot be used: {why}")
     cpp = torch.ops.fastift_cpp
-    rows = []
+    print(f"{args.threads} threads, ms: cpp, reference, torch.linalg.eigh in float64; ratios to cpp")
+    rows = matrices(args.repeats)
     print(f"{args.threads} threads, float32, ms: cpp, reference, torch's product alone; ratios to cpp")
     for size in args.sizes:
         for name, plan in (("slim", SLIM), ("VGG-19", VGG19)):

@@ -6,6 +6,16 @@ namespace fastift {
 
 constexpr int64_t DOT_ALIGN = 4;  // gram_of_rows takes a multiple of this many rows
 
+// For C x C matrices of float or double: tiles of tile_rows x cols.
+template <typename T>
+struct MatrixKernels {
+  int64_t cols;
+  void (*tile)(const T* a, int64_t row_step, int64_t k_step, const T* b, int64_t b_step, int64_t depth, T sign, const T* start,
+               T* out, int64_t step);
+  void (*descend)(double* moved, const double* base, const double* anchor, const T* gradient, T* now, int64_t n, double keep,
+                  double pull, double step);
+};
+
 struct Kernels {
   int64_t tile_rows, tile_cols, lanes;
   void (*multiply_tile)(const float* a, int64_t row_step, int64_t k_step, const float* b, int64_t b_step, int64_t depth,
@@ -18,10 +28,23 @@ struct Kernels {
   void (*narrow_bfloat16)(const float* x, uint16_t* out, int64_t n);
   void (*widen_float16)(const uint16_t* x, float* out, int64_t n);
   void (*narrow_float16)(const float* x, uint16_t* out, int64_t n);
+  void (*subtract_rows)(const double* factor, int64_t factor_step, const double* rows, int64_t step, int64_t count, double* out,
+                        int64_t n);
+  double (*take_pivot)(double* row, double* diagonal, const double* open, double share, int64_t n);
+  MatrixKernels<float> of_float;
+  MatrixKernels<double> of_double;
 };
 
 constexpr int64_t MOST_TILE = 8 * 32;  // numbers in the largest tile of any instruction set
 
 const Kernels& kernels();
+
+template <typename T>
+const MatrixKernels<T>& matrix_kernels() {
+  if constexpr (sizeof(T) == 4)
+    return kernels().of_float;
+  else
+    return kernels().of_double;
+}
 
 }  // namespace fastift

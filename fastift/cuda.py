@@ -72,7 +72,7 @@ def refuse(op: str, x: Tensor) -> str | None:
 
 def sqrtm_psd(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """`reference.sqrtm_psd` by Jacobi rotations, in float64."""
-    reference.check_psd(a, eps)
+    reference.check_sqrtm_psd(a, eps)
     root, inverse, report = torch.ops.fastift_cuda.sqrtm_psd(a, eps)
     if not torch.cuda.is_current_stream_capturing():
         check_report(report)
@@ -83,15 +83,12 @@ def check_report(report: Tensor) -> None:
     """Raise what a report [B, 3] of (verdict, figure, sweeps) calls for, in the reference's words."""
     rows = report.tolist()
     verdicts = {verdict for verdict, _, _ in rows}
-    if NOT_FINITE in verdicts:
-        raise InvalidInputError("fastift.sqrtm_psd: a must be finite, got NaN or infinity")
-    if ASYMMETRIC in verdicts:
-        raise InvalidInputError("fastift.sqrtm_psd: a must hold symmetric matrices, got asymmetric ones")
+    for verdict, error in ((NOT_FINITE, reference.NOT_FINITE), (ASYMMETRIC, reference.ASYMMETRIC)):
+        if verdict in verdicts:
+            raise InvalidInputError(error)
     if INDEFINITE in verdicts:
         lowest = min(figure for verdict, figure, _ in rows if verdict == INDEFINITE)
-        raise InvalidInputError(
-            f"fastift.sqrtm_psd: a must hold positive semi-definite matrices, got an eigenvalue of {lowest:.3g}"
-        )
+        raise InvalidInputError(reference.INDEFINITE.format(lowest))
     if NOT_CONVERGED in verdicts:
         left, sweeps = max((figure, sweeps) for verdict, figure, sweeps in rows if verdict == NOT_CONVERGED)
         raise FastiftError(

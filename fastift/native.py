@@ -10,11 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import _build
+from . import _build, reference
+from .errors import InvalidInputError
 
 __all__ = ["OPERATIONS", "refuse", "unusable"]
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+FEATURES = (torch.float32, torch.float16, torch.bfloat16)
+MATRICES = (torch.float32, torch.float64)
+DTYPES = {"moments": FEATURES, "apply_affine": FEATURES, "ift_solve": MATRICES, "sqrtm_psd": MATRICES}
 
 
 def find() -> Path | None:
@@ -44,8 +47,9 @@ def unusable() -> str | None:
 def refuse(op: str, x: Tensor) -> str | None:
     if x.device.type != "cpu":
         return f"it runs on the CPU, the input is on {x.device}"
-    if x.dtype not in DTYPES:
-        return f"it takes float32, float16 and bfloat16, got {x.dtype}"
+    if x.dtype not in DTYPES[op]:
+        *first, last = (str(dtype).removeprefix("torch.") for dtype in DTYPES[op])
+        return f"it takes {', '.join(first)} and {last}, got {x.dtype}"
     return None
 
 
@@ -56,4 +60,19 @@ def _call(name: str) -> Callable:
     return run
 
 
-OPERATIONS = {name: _call(name) for name in ("moments", "apply_affine")}
+def _sqrtm_psd(a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    reference.check_sqrtm_psd(a, eps)
+    root, inverse, report = torch.ops.fastift_cpp.sqrtm_psd(a, eps)
+    rows = report.tolist()
+    verdicts = {int(verdict) for verdict, _ in rows}  # the numbers of `Verdict` in sqrtm_psd.cpp
+    for verdict, error in ((1, reference.NOT_FINITE), (2, reference.ASYMMETRIC)):
+        if verdict in verdicts:
+            raise InvalidInputError(error)
+    if 4 in verdicts:  # the reference tries once more
+        return reference.sqrtm_psd(a, eps)
+    if 3 in verdicts:
+        raise InvalidInputError(reference.INDEFINITE.format(min(least for _, least in rows)))
+    return root, inverse
+
+
+OPERATIONS = {name: _call(name) for name in DTYPES} | {"sqrtm_psd": _sqrtm_psd}

@@ -25,6 +25,10 @@ ASYMMETRY = 1e-3
 """How far a matrix may be from symmetric and from positive semi-definite, over its largest entry or eigenvalue: round-off of a
 Gram is far below, a mistake far above."""
 
+NOT_FINITE = "fastift.sqrtm_psd: a must be finite, got NaN or infinity"
+ASYMMETRIC = "fastift.sqrtm_psd: a must hold symmetric matrices, got asymmetric ones"
+INDEFINITE = "fastift.sqrtm_psd: a must hold positive semi-definite matrices, got an eigenvalue of {:.3g}"
+
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """What sums and C x C matrices are kept in: float32 for half precision, else the dtype itself."""
@@ -159,8 +163,8 @@ def sqrtm_psd_backward(grad_root: Tensor, grad_inverse: Tensor, a: Tensor, eps: 
     return (vectors @ inner @ vectors.mT).to(a.dtype)
 
 
-def check_psd(a: Tensor, eps: float) -> None:
-    """Raise unless the shape and dtype of `sqrtm_psd`'s argument, and its floor, are as it needs them."""
+def check_sqrtm_psd(a: Tensor, eps: float) -> None:
+    """What shapes and dtypes tell, before any number is read."""
     if a.dim() != 3 or a.shape[1] != a.shape[2]:
         raise InvalidInputError(f"fastift.sqrtm_psd: a must be [B, C, C], got {tuple(a.shape)}")
     if 0 in a.shape:
@@ -173,22 +177,19 @@ def check_psd(a: Tensor, eps: float) -> None:
 
 def _spectrum(a: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Eigenvalues [B, C] of A / scale, which of them are above the floor, eigenvectors, and scale [B] > 0."""
-    check_psd(a, eps)
+    check_sqrtm_psd(a, eps)
     wider = a.double()
     scale = wider.abs().amax((1, 2))
     if not torch.isfinite(scale).all():
-        raise InvalidInputError("fastift.sqrtm_psd: a must be finite, got NaN or infinity")
+        raise InvalidInputError(NOT_FINITE)
     scale = scale.clamp_min(1e-290)  # of the zero matrix
     unit = wider / scale[:, None, None]
     if ((unit - unit.mT).abs().amax((1, 2)) > ASYMMETRY).any():
-        raise InvalidInputError("fastift.sqrtm_psd: a must hold symmetric matrices, got asymmetric ones")
+        raise InvalidInputError(ASYMMETRIC)
     values, vectors = _eigh(0.5 * (unit + unit.mT))
     top = values[:, -1:].clamp_min(0)
     if (values[:, 0] < -ASYMMETRY * values.abs().amax(1)).any():
-        raise InvalidInputError(
-            "fastift.sqrtm_psd: a must hold positive semi-definite matrices, "
-            f"got an eigenvalue of {float((values[:, 0] * scale).min()):.3g}"
-        )
+        raise InvalidInputError(INDEFINITE.format(float((values[:, 0] * scale).min())))
     return values, values > eps * top, vectors, scale
 
 

@@ -34,6 +34,20 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Path:
+    """The C++ library that calls take, if there is one: a second copy in this process would register its operations twice."""
+    from fastift import _build, native
+
+    return native.find() or _build.build(tmp_path_factory.mktemp("native") / "_C.so")
+
+
+@pytest.fixture(scope="session")
+def cpp(library: Path):
+    torch.ops.load_library(str(library))
+    return torch.ops.fastift_cpp
+
+
+@pytest.fixture(scope="session")
 def stylizer():
     from fastift import Stylizer
 

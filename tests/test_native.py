@@ -21,17 +21,6 @@ BOUNDS = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 SHAPES = [(1, 1), (3, 7), (5, 1000), (17, 4099), (33, 257), (64, 5000), (99, 130), (101, 515), (257, 333)]
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory) -> Path:
-    return _build.build(tmp_path_factory.mktemp("native") / "_C.so")
-
-
-@pytest.fixture(scope="session")
-def cpp(library: Path):
-    torch.ops.load_library(str(library))
-    return torch.ops.fastift_cpp
-
-
 def laid_out(x: torch.Tensor, layout: str) -> torch.Tensor:
     if layout == "channels_last":
         return x.transpose(1, 2).contiguous().transpose(1, 2)
@@ -146,6 +135,18 @@ for channels, pixels in [(3, 7), (33, 1057), (130, 600)]:
             w, b = torch.randn(1, channels, channels), torch.randn(1, channels)
             got, want = torch.ops.fastift_cpp.apply_affine(x, w, b), reference.apply_affine(x.double(), w.double(), b.double())
             assert float((got.double() - want).norm() / want.norm()) < 8e-3
+for channels in (3, 33, 130):
+    for dtype, bound in ((torch.float32, 3e-7), (torch.float64, 1e-12)):
+        f = features(channels, 900, batch=2, dtype=dtype)
+        gram = reference.moments(f / channels)[2]
+        c = torch.full((1,), 0.1, dtype=dtype)
+        for g in (gram[:1], gram[:1] + 0.01 * torch.ones(channels, channels, dtype=dtype).triu()):
+            got = torch.ops.fastift_cpp.ift_solve(g, gram[1:], 0.01, c, 5, 2).double()
+            want = reference.ift_solve(g.double(), gram[1:].double(), 0.01, c.double(), 5, 2)
+            assert float((got - want).norm() / want.norm()) < bound
+        for a in (gram, gram[:, :1] * gram[:, :1].mT):
+            got, want = torch.ops.fastift_cpp.sqrtm_psd(a, 1e-5)[0].double(), reference.sqrtm_psd(a.double(), 1e-5)[0]
+            assert float((got - want).norm() / want.norm()) < bound
 """
 
 
