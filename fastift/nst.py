@@ -57,14 +57,14 @@ def nst(
     with torch.no_grad():
         target = style if isinstance(style, Style) else stylizer.style(style, weights)
         x = stylizer.prepare(content, "content")
-        known = [tap.float() for tap, _ in stylizer.model.encoder.walk(stylizer.pad(x), deepest)]
+        known = [tap.float() for tap in stylizer.model.encoder.walk(stylizer.pad(x), deepest)]
     kept = known[content_level - 1]
     size = kept.square().mean().clamp_min(1e-12)
     grams = {n: target.levels[n].gram.to(stylizer.device) for n in levels}
     picture = x.clone(memory_format=torch.contiguous_format).requires_grad_()
 
     def loss() -> Tensor:
-        taps = [tap for tap, _ in stylizer.model.encoder.walk(stylizer.pad(picture), deepest)]
+        taps = stylizer.model.encoder(stylizer.pad(picture), deepest)
         near = (taps[content_level - 1].float() - kept).square().mean() / size
         far = sum(
             ((moments(taps[n - 1]).gram - g).square().sum((1, 2)) / g.square().sum((1, 2)).clamp_min(1e-12)).mean()
