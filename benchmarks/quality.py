@@ -47,7 +47,8 @@ def main() -> None:
         "photo": {"preset": "photo"},
         "cascade of all levels": {"flow": "cascade", "levels": (4, 3, 2, 1)},
         "encoder side, levels 3 2 1": {"flow": "encoder_side", "levels": (3, 2, 1)},
-        "single pass with skips": {"flow": "single_pass", "skips": True, "levels": (4,)},
+        "single pass with skips": {"flow": "single_pass", "levels": (3, 2, 1)},
+        "art, two passes": {"preset": "art", "passes": 2},
     }
     curves = {name: {} for name in settings}
     pictures = {name: [] for name in curves}

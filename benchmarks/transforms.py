@@ -38,7 +38,7 @@ def systems(stylizer: Stylizer, levels: tuple[int, ...]) -> dict:
     if isinstance(stylizer.model, Autoencoder):
         found["ift, encoder side"] = by_moments(flow="encoder_side", levels=levels)
     if stylizer.model.single_pass is not None:
-        found["ift, single pass with skips"] = by_moments(flow="single_pass", skips=True)
+        found["ift, single pass with skips"] = by_moments(flow="single_pass", levels=levels)
         found["avatar_net"] = lambda x, image, style, s: avatar_net(x, image, model=stylizer, strength=s)
     return found
 

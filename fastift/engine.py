@@ -162,12 +162,12 @@ class Stylizer:
 
         content may also be what `Stylizer.content` made: several styles then cost less than each alone.
         style: a `Style`, or images to make one of (several are blended with weights). preset "art" or "photo" gives the
-        defaults of flow, skips, strength and levels, see `fastift.presets`.
+        defaults of flow, strength and levels, see `fastift.presets`.
 
         flow: "cascade" encodes and decodes once a level, coarse to fine (the paper); "single_pass" encodes once and transforms
-        inside the decoder, coarse to fine (by default at the deepest level alone: with the embedded weights the decoder's finer
-        features are not the encoder's); "encoder_side" transforms inside the encoder, fine to coarse, and decodes once from
-        the deepest level. transform: "ift", "ift_line_search", "wct", "ot" or "adain", one for all levels or one a level
+        inside the decoder, coarse to fine; "encoder_side" transforms inside the encoder, fine to coarse, and decodes once from
+        the deepest level. skips, single pass only and on unless False: the decoder gets the content's finest detail, which keeps
+        the picture sharp. transform: "ift", "ift_line_search", "wct", "ot" or "adain", one for all levels or one a level
         ({3: "wct", 2: "ift"}; "ift" for the others). strength in [0, 1], one or one a level (the preset's for the others), is
         the dial: 0 is plain reconstruction. passes: the whole flow again on its own result.
 
@@ -187,12 +187,9 @@ class Stylizer:
         """
         chosen = _preset(preset)
         flow = chosen.flow if flow is None else flow
-        skips = chosen.skips and flow == "single_pass" if skips is None else skips
+        skips = flow == "single_pass" if skips is None else skips
         _check_choice("flow", flow, tuple(FLOWS))
-        if levels is None:
-            # inside the decoder only the deepest features are the encoder's own
-            levels = (self.model.levels,) if flow == "single_pass" else chosen.levels
-        levels = _check_levels(levels, self.model.levels)
+        levels = _check_levels(chosen.levels if levels is None else levels, self.model.levels)
         _check_choice("mode", mode, ("scale_free", "paper"))
         _check_choice("blend", blend, ("gram", "features"))
         transforms = _each_level("transform", transform, levels, "ift")

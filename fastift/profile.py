@@ -35,8 +35,8 @@ class Machine:
         a = torch.rand(n, n, device=device, dtype=dtype)
         long = torch.rand(2**26 if device.type == "cpu" else 2**29, device=device)
         target = torch.empty_like(long)
-        products = median_seconds(lambda: a @ a, device, 5)
-        copies = median_seconds(lambda: target.copy_(long), device, 5)
+        products = min(_timed(lambda: a @ a, device, 5))
+        copies = min(_timed(lambda: target.copy_(long), device, 5))
         return cls(2 * n**3 / products, 2 * long.nbytes / copies)
 
 
@@ -97,6 +97,10 @@ def measure(stylizer: Stylizer, content: Tensor, style_image: Tensor, *, runs: i
 
 def median_seconds(call: Callable[[], object], device: torch.device, runs: int) -> float:
     """Of several calls, after one that does not count."""
+    return sorted(_timed(call, device, runs))[runs // 2]
+
+
+def _timed(call: Callable[[], object], device: torch.device, runs: int) -> list[float]:
     times = []
     for _ in range(runs + 1):
         _wait(device)
@@ -104,7 +108,7 @@ def median_seconds(call: Callable[[], object], device: torch.device, runs: int) 
         call()
         _wait(device)
         times.append(time.perf_counter() - started)
-    return sorted(times[1:])[runs // 2]
+    return times[1:]
 
 
 def _wait(device: torch.device) -> None:
@@ -168,8 +172,8 @@ def _flops(func, args: tuple, kwargs: dict, out) -> float:
         return b * c * (c + 1) * n * (args[1].shape[1] if len(args) > 1 and args[1] is not None else 1)
     if "fastift.ift_solve" in name:
         gram, n_upd, n_iter = args[0], args[4], args[5]
-        # A G A^T - S is symmetric, so half of one of the three products suffices
-        return 2.5 * 2 * prod(gram.shape) * gram.shape[-1] * n_upd * n_iter
+        # on a triangular root of the Gram a step is a symmetric and a whole product
+        return 1.5 * 2 * prod(gram.shape) * gram.shape[-1] * n_upd * n_iter
     if "fastift.apply_affine" in name:
         return 2 * args[0].numel() * args[0].shape[1]
     count = flop_registry.get(func._overloadpacket)

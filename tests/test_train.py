@@ -46,7 +46,9 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     encoder = Encoder(Plan((4, 5, 6, 7), (2, 2, 2, 1)))
     for name, weight in encoder.named_parameters():
-        if name.endswith(".weight"):  # features that vary as a trained teacher's do: errors are measured by their spread
+        if name.endswith(
+            ".weight"
+        ):  # features that vary as a trained teacher's do: errors are measured by their spread
             torch.nn.init.kaiming_normal_(weight)
     encoder.conv2_1.weight.data[1] = 0  # a dead channel, as pruned teachers have them
     encoder.conv2_1.bias.data[1] = -1
