@@ -28,17 +28,17 @@ from fastift.weights import load_encoder
 DIAL = (0.3, 0.6, 1.0)
 
 
-def systems(stylizer: Stylizer, levels: tuple[int, ...]) -> dict:
+def systems(stylizer: Stylizer, flow: str, levels: tuple[int, ...]) -> dict:
     """Name -> call(content, style image, style, strength)."""
 
     def by_moments(**settings):
         return lambda x, image, style, strength: stylizer(x, style, strength=strength, **settings)
 
-    found = {name: by_moments(transform=name, flow="cascade", levels=levels) for name in TRANSFORMS}
+    found = {name: by_moments(transform=name, flow=flow, levels=levels) for name in TRANSFORMS}
     if isinstance(stylizer.model, Autoencoder):
-        found["ift, encoder side"] = by_moments(flow="encoder_side", levels=levels)
+        others = {"cascade", "encoder_side", "single_pass"} - {flow}
+        found |= {f"ift, {other}": by_moments(flow=other, levels=levels) for other in sorted(others)}
     if stylizer.model.single_pass is not None:
-        found["ift, single pass with skips"] = by_moments(flow="single_pass", levels=levels)
         found["avatar_net"] = lambda x, image, style, s: avatar_net(x, image, model=stylizer, strength=s)
     return found
 
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--model", default="slim")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--levels", type=lambda v: tuple(map(int, v.split(","))), default=(4, 3, 2, 1))
+    parser.add_argument("--flow", default="cascade", choices=["cascade", "encoder_side", "single_pass"])
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def main() -> None:
     model = PairsOfNetworks(Path(args.model)) if Path(args.model).is_dir() else args.model
     stylizer, judge = Stylizer(model), load_encoder(args.judge)
     pairs = read_pairs(args.pairs)
-    calls = systems(stylizer, args.levels)
+    calls = systems(stylizer, args.flow, args.levels)
     found: dict[str, dict[float, list]] = {name: {s: [] for s in DIAL} for name in calls}
     for c_file, s_file in pairs:
         content, image = load(c_file, args.side), load(s_file, args.side)
@@ -72,7 +73,8 @@ def main() -> None:
                 found[name][strength].append((sum(distance) / 4, content_ssim(content, out), seconds))
     summary = {}
     print(
-        f"{len(pairs)} pairs, shorter side {args.side}, levels {args.levels}: style distance at content SSIM; seconds"
+        f"{len(pairs)} pairs, shorter side {args.side}, {args.flow}, levels {args.levels}: "
+        "style distance at content SSIM; seconds"
     )
     for name, by_strength in found.items():
         summary[name] = []
@@ -84,6 +86,7 @@ def main() -> None:
         print(f"  {name:<28} {points}   {summary[name][-1]['seconds']:.2f} s")
     settings = {
         "model": str(Path(args.model).name),
+        "flow": args.flow,
         "levels": args.levels,
         "side": args.side,
         "torch": torch.__version__,

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LIBRARY = "_C.so"
@@ -121,11 +122,13 @@ def build(target: Path) -> Path:
     include, cxx = torch_folder() / "include", compiler()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
+        commands = {}
         for source in sorted(sources().glob("*.cpp")):
-            objects.append(os.path.join(folder, source.stem + ".o"))
-            _run([cxx, *FLAGS, f"-I{include}", "-c", str(source), "-o", objects[-1]])
-        _link(objects, target, folder)
+            made = os.path.join(folder, source.stem + ".o")
+            commands[made] = [cxx, *FLAGS, f"-I{include}", "-c", str(source), "-o", made]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
+            list(workers.map(_run, commands.values()))
+        _link(list(commands), target, folder)
     return target
 
 

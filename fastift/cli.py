@@ -36,8 +36,30 @@ def _list_of(kind: type, example: str) -> Callable:
     return read
 
 
-LEVELS = _list_of(int, "4,3,2,1")
-WEIGHTS = _list_of(float, "0.7,0.3")
+PRESET = click.option(
+    "-p",
+    "--preset",
+    type=click.Choice(["art", "photo"]),
+    default="art",
+    show_default=True,
+    help="art: textures and colours; photo: keeps edges sharp.",
+)
+LEVELS = click.option(
+    "--levels",
+    callback=_list_of(int, "4,3,2,1"),
+    help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: the preset's]",
+)
+FLOW = click.option(
+    "--flow",
+    type=click.Choice(["cascade", "single_pass", "encoder_side"]),
+    help="Encode and decode once a level, or once in all.  [default: the preset's]",
+)
+MODEL = click.option(
+    "--model", default="slim", show_default=True, help="slim, a fastift weight file, or a folder of VGG-19 files."
+)
+DEVICE = click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+FORCE = click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,23 +81,12 @@ def main() -> None:
 @click.option(
     "-w",
     "--weights",
-    callback=WEIGHTS,
+    callback=_list_of(float, "0.7,0.3"),
     help="One weight for each style, like 0.7,0.3.  [default: equal]",
 )
 @click.option("-s", "--strength", type=float, help="From 0, the plain reconstruction, to 1.  [default: the preset's]")
-@click.option(
-    "-p",
-    "--preset",
-    type=click.Choice(["art", "photo"]),
-    default="art",
-    show_default=True,
-    help="art: textures and colours; photo: keeps edges sharp.",
-)
-@click.option(
-    "--levels",
-    callback=LEVELS,
-    help="Levels to restyle, like 4,3,2,1 (4 is coarsest).  [default: the preset's]",
-)
+@PRESET
+@LEVELS
 @click.option(
     "-t",
     "--transform",
@@ -84,11 +95,7 @@ def main() -> None:
     show_default=True,
     help="How statistics are brought to the style's.",
 )
-@click.option(
-    "--flow",
-    type=click.Choice(["cascade", "single_pass", "encoder_side"]),
-    help="Encode and decode once a level, or once in all.  [default: the preset's]",
-)
+@FLOW
 @click.option("--passes", type=click.IntRange(1, 100), default=1, show_default=True, help="Restyle the result again.")
 @click.option("--mask", type=click.Path(path_type=Path), help="Picture of the content's regions, a colour each.")
 @click.option("--style-mask", type=click.Path(path_type=Path), help="The style's regions in the same colours.")
@@ -98,11 +105,9 @@ def main() -> None:
 )
 @click.option("--keep-colours", is_flag=True, help="Restyle the luminance only.")
 @click.option("--colours-only", is_flag=True, help="Restyle the colours only.")
-@click.option(
-    "--model", default="slim", show_default=True, help="slim, a fastift weight file, or a folder of VGG-19 files."
-)
-@click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]")
-@click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
+@MODEL
+@DEVICE
+@FORCE
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 def stylize(
     content,
@@ -166,7 +171,7 @@ def stylize(
 @click.option(
     "--width", type=click.IntRange(64, 4096), default=768, show_default=True, help="Width of the drawn photograph."
 )
-@click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]")
+@DEVICE
 @click.option("--force", is_flag=True, help="Overwrite pictures of an earlier demo.")
 def demo(output, width, device, force):
     """Draw a content and styles, restyle, and write strips that compare strengths. Needs no pictures and no network."""
@@ -194,18 +199,14 @@ COMPARED = (
         "-o", "--output", required=True, type=click.Path(path_type=Path), help="The sheet of pictures to write."
     ),
     click.option("--size", type=click.IntRange(16), default=512, show_default=True, help="Shorter side."),
-    click.option("-p", "--preset", type=click.Choice(["art", "photo"]), default="art", show_default=True),
-    click.option(
-        "--flow", type=click.Choice(["cascade", "single_pass", "encoder_side"]), help="[default: the preset's]"
-    ),
-    click.option("--levels", callback=LEVELS, help="Levels to restyle, like 4,3,2,1.  [default: the preset's]"),
+    PRESET,
+    FLOW,
+    LEVELS,
     click.option("--transforms", callback=_list_of(str, "ift,wct"), help="Some of them, like ift,wct.  [default: all]"),
-    click.option(
-        "--model", default="slim", show_default=True, help="slim, a weight file, or a folder of VGG-19 files."
-    ),
-    click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]"),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-    click.option("--force", is_flag=True, help="Overwrite the output if it exists."),
+    MODEL,
+    DEVICE,
+    JSON,
+    FORCE,
 )
 
 
@@ -279,15 +280,13 @@ def sweep(strengths, plot_file, force, **arguments):
 
 @main.command()
 @click.option("--size", type=click.IntRange(16, 8192), default=512, show_default=True, help="Pixels a side.")
-@click.option("-p", "--preset", type=click.Choice(["art", "photo"]), default="art", show_default=True)
+@PRESET
 @click.option("--profile", "profiled", is_flag=True, help="Where the time goes, by stage, beside the machine's floor.")
 @click.option("--runs", type=click.IntRange(1, 1000), default=5, show_default=True, help="Medians are of so many.")
-@click.option(
-    "--model", default="slim", show_default=True, help="slim, a fastift weight file, or a folder of VGG-19 files."
-)
+@MODEL
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
-@click.option("--device", help="Like cpu or cuda:0.  [default: a GPU if there is one]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@DEVICE
+@JSON
 def bench(size, preset, profiled, runs, model, dtype, device, as_json):
     """Time a restyling on this machine, on a drawn picture."""
     import json
@@ -382,7 +381,7 @@ def convert(source, target, force):
     "--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
 )
 @click.option("--checkpoint-minutes", type=float, default=5.0, show_default=True)
-@click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
+@FORCE
 def train(
     images,
     output,
