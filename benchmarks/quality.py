@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def plot(summary: dict, file: Path) -> None:
-    figure, axes = plt.subplots(figsize=(7, 5))
+    figure, axes = plt.subplots(figsize=(9, 5))
     for name, points in summary.items():
         axes.plot(
             [p["ssim"] for p in points], [p["distance"] for p in points], "o-", label=f"slim, {name}", markersize=4
@@ -93,7 +93,7 @@ def plot(summary: dict, file: Path) -> None:
         axes.plot([s for _, s in points], [d for d, _ in points], "s--", label=name, markersize=5)
     axes.set_xlabel("content SSIM")
     axes.set_ylabel("style distance (0: the style's Grams)")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)  # beside the curves, not over them
     axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
