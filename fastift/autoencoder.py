@@ -17,7 +17,8 @@ __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderProtocol"]
 class AutoencoderProtocol(Protocol):
     """What the engine asks of a network. Any nn.Module with these members can stand in for `Autoencoder`.
 
-    ``encoder.walk(image, level, transform)`` yields reluN_1 for N = 1 .. level, see `Encoder.walk`;
+    ``encoder.walk(image, level, transform)`` yields reluN_1 for N = 1 .. level, see `Encoder.walk`; ``encoder.tap(N, image)``,
+    if there is one, is taken where that level alone is needed;
     ``decoders[str(N)](features, affine)`` returns an image; ``single_pass`` is None or a decoder from the deepest level with
     ``details``, ``transform`` and ``level`` arguments, see `Decoder.forward`. ``multiple`` is what height and width are padded
     to. All padding inside must be by reflection, or folded maps are wrong at the border.

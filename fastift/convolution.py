@@ -9,10 +9,7 @@ from torch import Tensor, nn
 from ._precision import full_precision
 from .affine import Affine, Regional, apply, fold
 
-__all__ = ["Conv3x3", "conv_after", "conv_upsampled"]
-
-WORTH_STRIPS = 2_000_000
-"""Numbers in an input from which, on a CPU, convolving the border twice is cheaper than copying everything to pad it."""
+__all__ = ["Conv3x3", "composed", "conv_after", "conv_upsampled"]
 
 
 class Conv3x3(nn.Conv2d):
@@ -20,26 +17,6 @@ class Conv3x3(nn.Conv2d):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1, padding_mode="reflect")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return conv_reflected(x, self.weight, self.bias)
-
-
-def conv_reflected(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """3 x 3 convolution of x [B, C, H, W] padded by reflection."""
-    h, w = x.shape[2:]
-    plain = torch.compiler.is_compiling() or torch.is_grad_enabled() or x.device.type != "cpu"
-    if plain or x.numel() < WORTH_STRIPS or min(h, w) < 3:
-        return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
-    # with zeros outside, only the outermost rows and columns differ
-    out = nnf.conv2d(x, weight, bias, padding=1)
-    rows = torch.cat([x[:, :, [1, 0, 1]], x[:, :, [h - 2, h - 1, h - 2]]])
-    rows = nnf.conv2d(nnf.pad(rows, (1, 1, 0, 0), mode="reflect"), weight, bias)
-    columns = torch.cat([x[:, :, :, [1, 0, 1]], x[:, :, :, [w - 2, w - 1, w - 2]]])
-    columns = nnf.conv2d(nnf.pad(columns, (0, 0, 1, 1), mode="reflect"), weight, bias)
-    out[:, :, :1], out[:, :, -1:] = rows.chunk(2)
-    out[:, :, :, :1], out[:, :, :, -1:] = columns.chunk(2)
-    return out
 
 
 def conv_after(x: Tensor, conv: Conv3x3, affine: Affine | Regional | None) -> Tensor:
@@ -52,9 +29,10 @@ def conv_after(x: Tensor, conv: Conv3x3, affine: Affine | Regional | None) -> Te
     if isinstance(affine, Regional):
         return conv(apply(x, affine.affine, affine.mask))
     weights, biases = fold(conv.weight, conv.bias, affine)
+    x = nnf.pad(x, (1, 1, 1, 1), mode="reflect")
     # one convolution a sample: grouped convolutions are slower than this on every CPU that was tried
     samples = x.split(1) if len(weights) > 1 else [x]
-    out = [conv_reflected(s, w.to(s.dtype), b.to(s.dtype)) for s, w, b in zip(samples, weights, biases, strict=True)]
+    out = [nnf.conv2d(s, w.to(s.dtype), b.to(s.dtype)) for s, w, b in zip(samples, weights, biases, strict=True)]
     return out[0] if len(out) == 1 else torch.cat(out)
 
 
@@ -65,10 +43,14 @@ def conv_upsampled(x: Tensor, conv: Conv3x3, phases: nn.Conv2d | None) -> Tensor
     Both are linear, and nothing stands between them and conv: together they cost 4 products a pixel instead of 9 and the
     upsampling's. Reflecting the upsampled picture is the same as repeating the outermost pixels of x.
     """
-    weight, shift = _composed(conv, phases)
-    x = nnf.pad(x, (1, 1, 1, 1), mode="replicate")
-    if phases is None:
-        return nnf.conv_transpose2d(x, weight, conv.bias, stride=2, padding=3)
+    weight, shift = composed(conv, phases)
+    return transposed(nnf.pad(x, (1, 1, 1, 1), mode="replicate"), weight, shift)
+
+
+def transposed(x: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
+    """The transposed convolution of x [B, C, H + 2, W + 2], which has what it needs around it, to [B, out, 2 H, 2 W]."""
+    if shift.dim() == 1:
+        return nnf.conv_transpose2d(x, weight, shift, stride=2, padding=3)
     out = nnf.conv_transpose2d(x, weight, stride=2, padding=3)
     b, c, h, w = out.shape
     out.view(b, c, h // 2, 2, w // 2, 2).add_(shift.to(out.dtype)[:, None, :, None, :])
@@ -76,8 +58,8 @@ def conv_upsampled(x: Tensor, conv: Conv3x3, phases: nn.Conv2d | None) -> Tensor
 
 
 @full_precision
-def _composed(conv: Conv3x3, phases: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
-    """Weight [C, out, 4, 4] of the transposed convolution, and the bias of each of the four phases [out, 2, 2]."""
+def composed(conv: Conv3x3, phases: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
+    """Weight [C, out, 4, 4] of the transposed convolution, and its bias [out], or that of its four phases [out, 2, 2]."""
     middle = conv.in_channels
     if phases is None:
         spread = torch.eye(middle, dtype=conv.weight.dtype, device=conv.weight.device)[:, :, None, None]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from .affine import Affine, Regional
-from .convolution import Conv3x3, conv_after, conv_upsampled
+from .convolution import Conv3x3
 from .detail import Detail, with_detail
 from .encoder import Plan
+from .layers import Conv, ConvUpsampled, Layer, Upsample, run
 
 __all__ = ["Decoder"]
 
@@ -40,33 +40,19 @@ class Decoder(nn.Module):
                 self.add_module(f"conv{n - 1}_{k}", Conv3x3(below, below))
         self.conv1_1 = Conv3x3(plan.widths[0], 3)
 
-    def block(self, n: int, x: Tensor, affine: Affine | Regional | None = None) -> Tensor:
-        """One block; a map of its input is folded into its first convolution."""
-        x = conv_after(x, self.get_submodule(f"conv{n}_1"), affine)
+    def layers(self, n: int, affine: Affine | Regional | None = None) -> list[Layer]:
+        """Those of block n; a map of its input is folded into its first convolution."""
+        first = self.get_submodule(f"conv{n}_1")
         if n == 1:
-            return nnf.relu_(x) if self.final_relu else x
-        x = self.activate(x)
+            return [Conv(first, 0.0 if self.final_relu else None, affine)]
+        phases = self.get_submodule(f"up{n - 1}") if self.upsampling == "subpixel" else None
         stage = [self.get_submodule(f"conv{n - 1}_{k}") for k in range(self.plan.depths[n - 2], 1, -1)]
-        if not stage:
-            return self.upsample(n - 1, x)
-        x = self.activate(self.upsample(n - 1, x, stage[0]))
-        for conv in stage[1:]:
-            x = self.activate(conv(x))
-        return x
-
-    def activate(self, x: Tensor) -> Tensor:
-        return nnf.leaky_relu_(x, self.leak) if self.leak else nnf.relu_(x)
-
-    def upsample(self, n: int, x: Tensor, conv: Conv3x3 | None = None) -> Tensor:
-        """x at twice its size, and the convolution behind that if there is one."""
-        phases = self.get_submodule(f"up{n}") if self.upsampling == "subpixel" else None
-        if conv is not None and self.upsampling != "bilinear":
-            return conv_upsampled(x, conv, phases)
-        if phases is not None:
-            return nnf.pixel_shuffle(phases(x), 2)
-        smooth = {"mode": "bilinear", "align_corners": False} if self.upsampling == "bilinear" else {"mode": "nearest"}
-        x = nnf.interpolate(x, scale_factor=2, **smooth)
-        return x if conv is None else conv(x)
+        found: list[Layer] = [Conv(first, self.leak, affine)]
+        if stage and self.upsampling != "bilinear":
+            found.append(ConvUpsampled(stage.pop(0), phases, self.leak))
+        else:
+            found.append(Upsample(self.upsampling, phases))
+        return found + [Conv(conv, self.leak) for conv in stage]
 
     def forward(
         self,
@@ -82,8 +68,11 @@ class Decoder(nn.Module):
         n = level - 1 .. 1: the coarse-to-fine transforms of the single pass. details are those of the content's taps before
         level, see `fastift.detail`. level, by default the deepest, is the one to start from; a single-pass decoder takes any.
         """
-        for n in range(level or self.level, 0, -1):
-            x = self.block(n, x, affine)
+        level = level or self.level
+        if details is None and transform is None:
+            return run([a for n in range(level, 0, -1) for a in self.layers(n, affine if n == level else None)], x)
+        for n in range(level, 0, -1):
+            x = run(self.layers(n, affine), x)
             if details is not None and n > 1:
                 x = with_detail(x, details[n - 2])
             affine = transform(n - 1, x) if transform is not None and n > 1 else None

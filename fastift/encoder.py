@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from .affine import Affine, Regional
-from .convolution import Conv3x3, conv_after
+from .convolution import Conv3x3
+from .layers import Conv, Layer, Mapped, Pointwise, Pool, run
 
 __all__ = ["Plan", "VGG19", "Encoder"]
 
@@ -58,14 +58,22 @@ class Encoder(nn.Module):
 
     def stage(self, n: int, x: Tensor, affine: Affine | Regional | None = None) -> Tensor:
         """From relu(n-1)_1 (the image for n = 1) to reluN_1. A map of the input is folded into the first convolution."""
+        return run(self.layers(n, affine), x)
+
+    def tap(self, n: int, image: Tensor) -> Tensor:
+        """reluN_1 alone."""
+        return run([layer for k in range(1, n + 1) for layer in self.layers(k)], image)
+
+    def layers(self, n: int, affine: Affine | Regional | None = None) -> list[Layer]:
+        """Those of a stage."""
         if n == 1:
-            return nnf.relu_(self.conv1_1(self.conv0(x)))
-        for k in range(2, self.plan.depths[n - 2] + 1):
-            x = nnf.relu_(conv_after(x, self.get_submodule(f"conv{n - 1}_{k}"), affine if k == 2 else None))
-        pooled = nnf.max_pool2d(x, 2)
-        if self.plan.learned_pooling:
-            pooled = pooled + self.get_submodule(f"pool{n - 1}")(x)
-        return nnf.relu_(self.get_submodule(f"conv{n}_1")(pooled))
+            return [Pointwise(self.conv0), Conv(self.conv1_1)]
+        inner = [self.get_submodule(f"conv{n - 1}_{k}") for k in range(2, self.plan.depths[n - 2] + 1)]
+        found: list[Layer] = [Conv(conv, affine=affine if i == 0 else None) for i, conv in enumerate(inner)]
+        if affine is not None and not inner:
+            found.append(Mapped(affine))  # a maximum stands before the next convolution
+        learned = self.get_submodule(f"pool{n - 1}") if self.plan.learned_pooling else None
+        return [*found, Pool(learned), Conv(self.get_submodule(f"conv{n}_1"))]
 
     def walk(
         self,

@@ -193,6 +193,10 @@ def _watched(stylizer: Stylizer, meter: _Meter) -> Stylizer:
                 return
             yield tap
 
+    def tap(n: int, image: Tensor) -> Tensor:
+        with meter.during("encode"):
+            return model.encoder.tap(n, image)
+
     def decoding(decoder: Callable) -> Callable:
         def decode(x: Tensor, affine=None, details=None, transform=None, level=None) -> Tensor:
             inner = (details, _outside(meter, transform), level) if transform is not None or details else ()
@@ -206,7 +210,7 @@ def _watched(stylizer: Stylizer, meter: _Meter) -> Stylizer:
     watched.model = SimpleNamespace(
         levels=model.levels,
         multiple=model.multiple,
-        encoder=SimpleNamespace(walk=walk),
+        encoder=SimpleNamespace(walk=walk, **({"tap": tap} if hasattr(model.encoder, "tap") else {})),
         decoders={n: decoding(d) for n, d in model.decoders.items()},
         single_pass=None if model.single_pass is None else decoding(model.single_pass),
     )

@@ -1,4 +1,4 @@
-"""Convolutions with reflection padding: border strips and the folded upsampling against what they replace."""
+"""Convolutions with reflection padding: the folded upsampling against what it replaces."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from fastift import convolution
-from fastift.convolution import Conv3x3, conv_reflected, conv_upsampled
+from fastift.convolution import Conv3x3, conv_upsampled
 
 
 def relative(got: torch.Tensor, want: torch.Tensor) -> float:
     return float(((got - want).abs().max() / want.abs().max()).detach())
-
-
-@pytest.mark.parametrize("size", [(3, 3), (3, 17), (8, 5), (16, 32)])
-def test_border_strips_equal_padding(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
-    x = torch.randn(2, 5, *size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    conv = Conv3x3(5, 4).double()
-    want = nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode="reflect"), conv.weight, conv.bias)
-    monkeypatch.setattr(convolution, "WORTH_STRIPS", 0)
-    with torch.no_grad():
-        assert relative(conv(x), want) < 1e-13
-        assert relative(conv_reflected(x, conv.weight, None), want - conv.bias[:, None, None]) < 1e-13
 
 
 @pytest.mark.parametrize("bias", [True, False])

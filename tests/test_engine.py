@@ -244,8 +244,9 @@ def test_kept_content_is_encoded_once_a_level(monkeypatch: pytest.MonkeyPatch, c
     with torch.no_grad():
         made = [stylizer.style(s) for s in styles]
         calls = []
-        walk = stylizer.model.encoder.walk
+        walk, tap = stylizer.model.encoder.walk, stylizer.model.encoder.tap
         monkeypatch.setattr(stylizer.model.encoder, "walk", lambda *args: calls.append(args[1]) or walk(*args))
+        monkeypatch.setattr(stylizer.model.encoder, "tap", lambda *args: calls.append(args[0]) or tap(*args))
         kept = stylizer.content(content)
         for style in made:
             stylizer(kept, style, levels=(3,), strength=0.1)

@@ -109,10 +109,12 @@ def test_nearest_upsampling_and_final_relu_are_options() -> None:
 
 
 def test_leak_keeps_what_is_below_zero() -> None:
-    decoder = Decoder(Plan((4, 6), (2, 1)), 2, leak=0.1)
-    x = torch.tensor([-2.0, 3.0])
-    assert torch.equal(decoder.activate(x.clone()), torch.tensor([-0.2, 3.0]))
-    assert torch.equal(Decoder(Plan((4, 6), (2, 1)), 2).activate(x.clone()), torch.tensor([0.0, 3.0]))
+    leaky, plain = Decoder(Plan((4, 6), (2, 1)), 2, leak=0.1), Decoder(Plan((4, 6), (2, 1)), 2)
+    plain.load_state_dict(leaky.state_dict())
+    x = torch.randn(1, 6, 8, 8)
+    before = leaky.conv2_1(x)
+    assert torch.equal(leaky.layers(2)[0].whole(x), torch.where(before > 0, before, 0.1 * before))
+    assert torch.equal(plain.layers(2)[0].whole(x), before.relu())
 
 
 def test_modules_after_a_tap() -> None:
