@@ -26,6 +26,13 @@ class Content:
     taps: dict[int, Tensor] = field(default_factory=dict)
     details: dict[int, list[Detail]] = field(default_factory=dict)
     seen: dict[int, Moments] = field(default_factory=dict)
+    parts: list[Content] = field(default_factory=list)
+
+    def apart(self) -> list[Content]:
+        """Each picture of the batch as a content, made at the first call."""
+        if not self.parts:
+            self.parts = [Content(picture, self.encoder) for picture in self.pixels.split(1)]
+        return self.parts
 
     def tap(self, n: int, encode: Callable[[], Tensor]) -> Tensor:
         """reluN_1, encoded at the first call."""

@@ -33,8 +33,11 @@ __all__ = ["Stylizer", "stylize"]
 
 
 ImageLike = str | os.PathLike | Image.Image | Picture | np.ndarray | Tensor
-Toward = Callable[[int, Tensor, Callable[[Moments, Moments], Affine]], Affine | Regional]
-"""(level, features, solver of a pair of moments) -> the map of these features."""
+Toward = Callable[[int, Tensor, Callable[[Moments, Moments], Affine], Content, slice], Affine | Regional]
+"""(level, features, solver of a pair of moments, the content they come from, its place in the batch) -> the map of the features."""
+
+LARGE = 256**2
+"""Pixels from which a CPU restyles the pictures of a batch one after the other: together they leave its cache."""
 
 
 class Stylizer:
@@ -212,24 +215,33 @@ class Stylizer:
         if mask is None:
             if style_mask is not None or isinstance(style, dict) or (isinstance(style, Style) and style.labels):
                 raise InvalidInputError("fastift: a style by regions needs a mask of the content, got none")
-            toward = self._toward_whole(style, weights, blend, kept, levels)
+            toward = self._toward_whole(style, weights, blend, len(x), levels)
         else:
             if weights is not None or blend != "gram":
                 raise InvalidInputError("fastift: with a mask each region has one style, got weights to blend several")
             toward = self._toward_regions(style, mask, style_mask, feather, x, levels)
         solver = Solver(transforms, strengths, mode, lam, lr, n_upd, n_iter)
 
-        def solve(n: int, features: Tensor) -> Affine | Regional | None:
-            return toward(n, features, functools.partial(solver, n)) if solver.acts_on(n) else None
-
         way = functools.partial(FLOWS[flow], skips=True) if skips else FLOWS[flow]
-        with self._settings():
+
+        def restyled(part: Content, at: slice) -> Tensor:
+            def solve(n: int, features: Tensor) -> Affine | Regional | None:
+                return toward(n, features, functools.partial(solver, n), part, at) if solver.acts_on(n) else None
+
+            padded = self.pad(part.pixels)
             if self.compile and mask is None:
-                out = self._compiled(way, self.model, self.pad(x), levels, solve, passes)
+                out = self._compiled(way, self.model, padded, levels, solve, passes)
                 out = out.clone() if self.compile == "cuda_graphs" else out  # the next replay writes over it
             else:
-                out = restyle(way, self.model, self.pad(x), levels, solve, passes, kept if kept is content else None)
-        out = out[:, :, : x.shape[2], : x.shape[3]].float()
+                out = restyle(way, self.model, padded, levels, solve, passes, part if kept is content else None)
+            return out[:, :, : x.shape[2], : x.shape[3]].float()
+
+        apart = len(x) > 1 and self.device.type == "cpu" and x[0, 0].numel() >= LARGE
+        with self._settings():
+            if apart and not self.compile:
+                out = torch.cat([restyled(part, slice(i, i + 1)) for i, part in enumerate(kept.apart())])
+            else:
+                out = restyled(kept, slice(None))
         if colours_only:
             return with_colours_of(x, out)
         return with_colours_of(out, x) if keep_colours else out
@@ -239,9 +251,8 @@ class Stylizer:
         mode = "reduce-overhead" if self.compile == "cuda_graphs" else "default"
         return torch.compile(restyle, dynamic=False, mode=mode)
 
-    def _toward_whole(self, style, weights, blend: str, content: Content, levels: tuple[int, ...]) -> Toward:
+    def _toward_whole(self, style, weights, blend: str, batch: int, levels: tuple[int, ...]) -> Toward:
         """Maps toward one style, or toward several at once."""
-        batch = len(content.pixels)
         if blend == "gram":
             if isinstance(style, Style) and weights is not None:
                 raise InvalidInputError(
@@ -249,16 +260,18 @@ class Stylizer:
                 )
             target = style if isinstance(style, Style) else self.style(style, weights)
             target = self._check_style(target, batch, levels)
-            return lambda n, features, solve: solve(content.moments(n, features), target.levels[n])
+            return lambda n, features, solve, content, at: solve(
+                content.moments(n, features), target.levels[n].sample(at)
+            )
         if not isinstance(style, list | tuple) or not style:
             raise InvalidInputError("fastift: blend='features' needs a list of style images")
         shares = [1.0] * len(style) if weights is None else list(weights)
         check_weights(shares, len(style))
         apart = [self._check_style(self._moments_of(s), batch, levels) for s in style]
 
-        def toward(n: int, features: Tensor, solve: Callable[[Moments, Moments], Affine]) -> Affine:
+        def toward(n: int, features: Tensor, solve: Callable, content: Content, at: slice) -> Affine:
             seen = content.moments(n, features)
-            return Affine.mean([solve(seen, s.levels[n]) for s in apart], shares)
+            return Affine.mean([solve(seen, s.levels[n].sample(at)) for s in apart], shares)
 
         return toward
 
@@ -267,7 +280,7 @@ class Stylizer:
         labels, by_label = self._styles_by_label(style, mask, style_mask)
         regions = self._regions(labels, x, "mask", feather)
         target = self._check_style(_in_order_of(by_label, regions.labels), None, levels)
-        return lambda n, features, solve: regions.solve(features, target.levels[n], solve)
+        return lambda n, features, solve, content, at: regions.solve(features, target.levels[n], solve)
 
     def _styles_by_label(
         self, style: Style | ImageLike | Sequence[ImageLike] | dict, mask: LabelsLike, style_mask: LabelsLike | None

@@ -36,6 +36,10 @@ class Moments(NamedTuple):
     def channels(self) -> int:
         return self.mean.shape[-1]
 
+    def sample(self, at: slice) -> Moments:
+        """Those of some samples of the batch; of one sample, which serves all, itself."""
+        return Moments(*(t[at] for t in self)) if len(self.n) > 1 else self
+
     def to(self, *args, **kwargs) -> Moments:
         return Moments(*(t.to(*args, **kwargs) for t in self))
 

@@ -86,8 +86,8 @@ def ift_scale_free(
     if n_upd < 1:
         raise InvalidInputError(f"fastift.ift_scale_free: n_upd must be at least 1, got {n_upd}")
     gram, target = common_grams(content.gram, style.gram)
-    own = sigma_max(gram)
-    scale = torch.maximum(own, sigma_max(target)).clamp_min(torch.finfo(gram.dtype).tiny)
+    own, other = sigma_max(torch.cat([gram, target])).chunk(2)
+    scale = torch.maximum(own, other).clamp_min(torch.finfo(gram.dtype).tiny)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
     # dividing first keeps every product near 1, whatever the scale of the features
     gram = gram / scale[:, None, None] + (eps * own / scale).clamp_min(eps * eps)[:, None, None] * eye
