@@ -58,10 +58,14 @@ def plain_encode(encoder: Encoder, x: Tensor, level: int) -> Tensor:
 
 
 def plain_decode(decoder: Decoder, x: Tensor) -> Tensor:
-    """The image, for a decoder with subpixel upsampling."""
+    """The image, for a decoder with subpixel or nearest-neighbour upsampling."""
     for n in range(decoder.level, 1, -1):
         x = plain_conv(x, decoder.get_submodule(f"conv{n}_1")).relu()
-        x = nnf.pixel_shuffle(decoder.get_submodule(f"up{n - 1}")(x), 2)
+        if decoder.upsampling == "subpixel":
+            x = nnf.pixel_shuffle(decoder.get_submodule(f"up{n - 1}")(x), 2)
+        else:
+            x = nnf.interpolate(x, scale_factor=2, mode="nearest")
         for k in range(decoder.plan.depths[n - 2], 1, -1):
             x = plain_conv(x, decoder.get_submodule(f"conv{n - 1}_{k}")).relu()
-    return plain_conv(x, decoder.conv1_1)
+    x = plain_conv(x, decoder.conv1_1)
+    return x.relu() if decoder.final_relu else x

@@ -87,5 +87,10 @@ class Autoencoder(nn.Module):
     def multiple(self) -> int:
         return self.encoder.plan.multiple
 
+    @property
+    def takes_pending(self) -> bool:
+        """Whether the cascade's decoders take features that are pending, see `fastift.layers`."""
+        return all(isinstance(d, Decoder) for d in self.decoders.values())
+
     def encode(self, image: Tensor, level: int | None = None) -> list[Tensor]:
         return self.encoder(image, level)

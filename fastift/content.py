@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .detail import Detail
-from .moments import Moments, moments
+from .layers import Features, Pending, moments_of
+from .moments import Moments
 
 __all__ = ["Content"]
 
@@ -23,7 +24,7 @@ class Content:
 
     pixels: Tensor
     encoder: str
-    taps: dict[int, Tensor] = field(default_factory=dict)
+    taps: dict[int, Features] = field(default_factory=dict)
     details: dict[int, list[Detail]] = field(default_factory=dict)
     seen: dict[int, Moments] = field(default_factory=dict)
     parts: list[Content] = field(default_factory=list)
@@ -34,7 +35,7 @@ class Content:
             self.parts = [Content(picture, self.encoder) for picture in self.pixels.split(1)]
         return self.parts
 
-    def tap(self, n: int, encode: Callable[[], Tensor]) -> Tensor:
+    def tap(self, n: int, encode: Callable[[], Features]) -> Features:
         """reluN_1, encoded at the first call."""
         if n not in self.taps:
             self.taps[n] = encode()
@@ -44,17 +45,18 @@ class Content:
         self, n: int, details: bool, encode: Callable[[], tuple[Tensor, list[Detail]]]
     ) -> tuple[Tensor, list[Detail]]:
         """reluN_1 and, if asked for, the details of the stages before it, encoded at the first call."""
-        if n not in self.taps or (details and n not in self.details):
+        if n not in self.taps or isinstance(self.taps[n], Pending) or (details and n not in self.details):
             self.taps[n], found = encode()
             self.seen.pop(n, None)
             if details:
                 self.details[n] = found
         return self.taps[n], self.details[n] if details else []
 
-    def moments(self, n: int, features: Tensor) -> Moments:
+    def moments(self, n: int, features: Features) -> Moments:
         """Moments of features of level n, kept if they are this picture's own."""
-        if self.taps.get(n) is not features:
-            return moments(features)
-        if n not in self.seen:
-            self.seen[n] = moments(features)
-        return self.seen[n]
+        if self.taps.get(n) is features and n in self.seen:
+            return self.seen[n]
+        found = moments_of(features)
+        if self.taps.get(n) is features:
+            self.seen[n] = found
+        return found

@@ -10,7 +10,7 @@ from .affine import Affine, Regional
 from .convolution import Conv3x3
 from .detail import Detail, with_detail
 from .encoder import Plan
-from .layers import Conv, ConvUpsampled, Layer, Upsample, run
+from .layers import Conv, ConvUpsampled, Features, Layer, Pending, Upsample, read, run
 
 __all__ = ["Decoder"]
 
@@ -40,8 +40,12 @@ class Decoder(nn.Module):
                 self.add_module(f"conv{n - 1}_{k}", Conv3x3(below, below))
         self.conv1_1 = Conv3x3(plan.widths[0], 3)
 
+    def block(self, n: int, x: Tensor, affine: Affine | Regional | None = None) -> Tensor:
+        """One block; a map of its input is folded into its first convolution."""
+        return run(self.layers(n, affine), x)
+
     def layers(self, n: int, affine: Affine | Regional | None = None) -> list[Layer]:
-        """Those of block n; a map of its input is folded into its first convolution."""
+        """Those of a block."""
         first = self.get_submodule(f"conv{n}_1")
         if n == 1:
             return [Conv(first, 0.0 if self.final_relu else None, affine)]
@@ -56,13 +60,13 @@ class Decoder(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Features,
         affine: Affine | Regional | None = None,
         details: list[Detail] | None = None,
         transform: Callable[[int, Tensor], Affine | Regional | None] | None = None,
         level: int | None = None,
     ) -> Tensor:
-        """Features [B, C, h, w] of relu{level}_1 to an image [B, 3, H, W], not clamped.
+        """Features [B, C, h, w] of relu{level}_1, pending ones too, to an image [B, 3, H, W], not clamped.
 
         affine is a map of the incoming features. transform(n, features) gives the map for the decoder's own reluN_1 features,
         n = level - 1 .. 1: the coarse-to-fine transforms of the single pass. details are those of the content's taps before
@@ -70,9 +74,11 @@ class Decoder(nn.Module):
         """
         level = level or self.level
         if details is None and transform is None:
-            return run([a for n in range(level, 0, -1) for a in self.layers(n, affine if n == level else None)], x)
+            chain = [a for n in range(level, 0, -1) for a in self.layers(n, affine if n == level else None)]
+            return x.then(chain) if isinstance(x, Pending) else run(chain, x)
+        x = read(x)
         for n in range(level, 0, -1):
-            x = run(self.layers(n, affine), x)
+            x = self.block(n, x, affine)
             if details is not None and n > 1:
                 x = with_detail(x, details[n - 2])
             affine = transform(n - 1, x) if transform is not None and n > 1 else None

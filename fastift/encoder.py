@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from .affine import Affine, Regional
 from .convolution import Conv3x3
-from .layers import Conv, Layer, Mapped, Pointwise, Pool, run
+from .layers import Conv, Features, Layer, Mapped, Pointwise, Pool, pending, run
 
 __all__ = ["Plan", "VGG19", "Encoder"]
+
+Mapping = Affine | Regional | None
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,24 @@ class Encoder(nn.Module):
         """From relu(n-1)_1 (the image for n = 1) to reluN_1. A map of the input is folded into the first convolution."""
         return run(self.layers(n, affine), x)
 
-    def tap(self, n: int, image: Tensor) -> Tensor:
-        """reluN_1 alone."""
-        return run([layer for k in range(1, n + 1) for layer in self.layers(k)], image)
+    def tap(self, n: int, image: Tensor, transform: Callable[[int, Features], Mapping] | None = None) -> Tensor:
+        """reluN_1 alone. transform is that of `walk`; the features of level 1 may come to it pending."""
+        chain, x = [], image
+        for k in range(1, n):
+            if transform is None:
+                chain += self.layers(k)
+                continue
+            features = self.finest(image) if k == 1 else run(chain, x)
+            affine = transform(k, features)
+            chain, x = ([], features) if isinstance(features, Tensor) else (features.layers, image)
+            chain = [*chain, *self.layers(k + 1, affine)]
+        if transform is None or n == 1:
+            chain += self.layers(n)
+        return run(chain, x)
+
+    def finest(self, image: Tensor) -> Features:
+        """relu1_1, which takes one convolution and is the largest of all: pending where that is cheaper."""
+        return pending(self.layers(1), image)
 
     def layers(self, n: int, affine: Affine | Regional | None = None) -> list[Layer]:
         """Those of a stage."""
@@ -79,7 +96,7 @@ class Encoder(nn.Module):
         self,
         image: Tensor,
         level: int | None = None,
-        transform: Callable[[int, Tensor], Affine | Regional | None] | None = None,
+        transform: Callable[[int, Features], Mapping] | None = None,
     ) -> Iterator[Tensor]:
         """relu1_1, relu2_1 .. in turn: who keeps none of them needs memory for one.
 

@@ -20,9 +20,10 @@ from .backend import check_backend, using
 from .colour import with_colours_of
 from .content import Content
 from .errors import InvalidInputError
-from .flows import FLOWS, restyle
+from .flows import FLOWS, restyle, visit
 from .image import Picture, as_batch, read_picture, resize_shorter, to_pil
-from .moments import Moments, check_weights, moments
+from .layers import Features, moments_of, read
+from .moments import Moments, check_weights
 from .presets import PRESETS
 from .regions import FEATHER, LabelsLike, Regions, read_labels
 from .style import Style
@@ -33,8 +34,8 @@ __all__ = ["Stylizer", "stylize"]
 
 
 ImageLike = str | os.PathLike | Image.Image | Picture | np.ndarray | Tensor
-Toward = Callable[[int, Tensor, Callable[[Moments, Moments], Affine], Content, slice], Affine | Regional]
-"""(level, features, solver of a pair of moments, the content they come from, its place in the batch) -> the map of the features."""
+Toward = Callable[[int, Features, Callable[[Moments, Moments], Affine], Content, slice], Affine | Regional]
+"""(level, features, solver of a pair of moments, content they come from, its place in the batch) -> the map of the features."""
 
 LARGE = 256**2
 """Pixels from which a CPU restyles the pictures of a batch one after the other: together they leave its cache."""
@@ -119,11 +120,16 @@ class Stylizer:
     def _moments_of(self, image: ImageLike, labels: Tensor | None = None) -> Style:
         x = self.prepare(image, "style")
         regions = self._regions(labels, x, "style_mask", 0.0) if labels is not None else None
-        seen = {}
+        seen: dict[int, Moments] = {}
+
+        def see(n: int, features: Features) -> None:
+            if regions is None:
+                seen[n] = moments_of(features)
+            else:
+                seen[n] = Moments(*(t.squeeze(0) for t in regions.moments(read(features))))
+
         with self._settings():
-            taps = self.model.encoder.walk(self.pad(x), self.model.levels)
-            for n in range(1, self.model.levels + 1):  # each tap is freed before the next one is there
-                seen[n] = _moments_of(next(taps), regions)
+            visit(self.model, self.pad(x), see)
         return Style(seen, self.fingerprint, regions.labels if regions is not None else None)
 
     def _regions(self, labels: Tensor, x: Tensor, name: str, feather: float) -> Regions:
@@ -225,7 +231,7 @@ class Stylizer:
         way = functools.partial(FLOWS[flow], skips=True) if skips else FLOWS[flow]
 
         def restyled(part: Content, at: slice) -> Tensor:
-            def solve(n: int, features: Tensor) -> Affine | Regional | None:
+            def solve(n: int, features: Features) -> Affine | Regional | None:
                 return toward(n, features, functools.partial(solver, n), part, at) if solver.acts_on(n) else None
 
             padded = self.pad(part.pixels)
@@ -269,7 +275,7 @@ class Stylizer:
         check_weights(shares, len(style))
         apart = [self._check_style(self._moments_of(s), batch, levels) for s in style]
 
-        def toward(n: int, features: Tensor, solve: Callable, content: Content, at: slice) -> Affine:
+        def toward(n: int, features: Features, solve: Callable, content: Content, at: slice) -> Affine:
             seen = content.moments(n, features)
             return Affine.mean([solve(seen, s.levels[n].sample(at)) for s in apart], shares)
 
@@ -280,7 +286,11 @@ class Stylizer:
         labels, by_label = self._styles_by_label(style, mask, style_mask)
         regions = self._regions(labels, x, "mask", feather)
         target = self._check_style(_in_order_of(by_label, regions.labels), None, levels)
-        return lambda n, features, solve, content, at: regions.solve(features, target.levels[n], solve)
+
+        def toward(n: int, features: Features, solve: Callable, content: Content, at: slice) -> Regional:
+            return regions.solve(read(features), target.levels[n], solve)
+
+        return toward
 
     def _styles_by_label(
         self, style: Style | ImageLike | Sequence[ImageLike] | dict, mask: LabelsLike, style_mask: LabelsLike | None
@@ -451,10 +461,6 @@ def find_device(device: str | torch.device | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError(f"fastift: device {device} was asked for, but torch {torch.__version__} sees no GPU")
     return device
-
-
-def _moments_of(tap: Tensor, regions: Regions | None) -> Moments:
-    return moments(tap) if regions is None else Moments(*(t.squeeze(0) for t in regions.moments(tap)))
 
 
 def _preset(name: str):

@@ -12,10 +12,11 @@ from .autoencoder import AutoencoderProtocol
 from .content import Content
 from .detail import Detail, detail
 from .errors import InvalidInputError
+from .layers import Features
 
-__all__ = ["FLOWS", "decoder_of", "restyle", "tap"]
+__all__ = ["FLOWS", "decoder_of", "restyle", "tap", "visit"]
 
-Solve = Callable[[int, Tensor], Affine | Regional | None]
+Solve = Callable[[int, Features], Affine | Regional | None]
 """(level, features) -> the map of these features, None where nothing is to be done."""
 
 
@@ -29,12 +30,27 @@ class Flow(Protocol):
 
 def tap(model: AutoencoderProtocol, x: Tensor, n: int, transform: Solve | None = None) -> Tensor:
     """reluN_1 of a picture."""
-    if transform is None and hasattr(model.encoder, "tap"):
-        return model.encoder.tap(n, x)
+    if hasattr(model.encoder, "tap"):
+        return model.encoder.tap(n, x, transform)
     taps = model.encoder.walk(x, n, transform)
     for _ in range(n - 1):
         next(taps)  # kept by nobody: it is freed as soon as the next stage has read it
     return next(taps)
+
+
+def visit(model: AutoencoderProtocol, x: Tensor, see: Callable[[int, Features], None]) -> None:
+    """see(n, reluN_1) for every level, fine to coarse."""
+    if hasattr(model.encoder, "tap"):
+        see(model.levels, model.encoder.tap(model.levels, x, see))
+        return
+    taps = model.encoder.walk(x, model.levels)
+    for n in range(1, model.levels + 1):
+        see(n, next(taps))  # kept by nobody, so it is freed before the next one is there
+
+
+def seen(model: AutoencoderProtocol, x: Tensor, n: int) -> Features:
+    """The same for the cascade, whose decoders may take features that are pending."""
+    return model.encoder.finest(x) if n == 1 and getattr(model, "takes_pending", False) else tap(model, x, n)
 
 
 def decoder_of(model: AutoencoderProtocol, n: int) -> Callable[..., Tensor]:
@@ -51,9 +67,9 @@ def cascade(
     for i, n in enumerate(levels):
         decode = decoder_of(model, n)
         if i == 0 and content is not None:
-            features = content.tap(n, lambda x=x, n=n: tap(model, x, n))
+            features = content.tap(n, lambda x=x, n=n: seen(model, x, n))
         else:
-            features = tap(model, x.clamp(0, 1) if i else x, n)
+            features = seen(model, x.clamp(0, 1) if i else x, n)
         x = decode(features, solve(n, features))
     return x
 

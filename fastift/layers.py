@@ -17,11 +17,26 @@ from torch import Tensor, nn
 
 from .affine import Affine, Regional, apply, fold
 from .convolution import Conv3x3, composed, conv_after, conv_upsampled, transposed
+from .moments import Moments, moments
 
-__all__ = ["Conv", "ConvUpsampled", "Layer", "Mapped", "Pointwise", "Pool", "Upsample", "run"]
+__all__ = [
+    "Conv",
+    "ConvUpsampled",
+    "Features",
+    "Layer",
+    "Mapped",
+    "Pending",
+    "Pointwise",
+    "Pool",
+    "Upsample",
+    "moments_of",
+    "pending",
+    "read",
+    "run",
+]
 
-CORE = 2**19
-"""Numbers of a band's widest features for each core: 2 MiB in float32, about its share of the cache."""
+CORE = 2**20
+"""Numbers of a band's widest features for each core: 4 MiB in float32, about its share of the last cache."""
 
 
 class Rows(Protocol):
@@ -35,13 +50,15 @@ class Rows(Protocol):
 class Layer(Protocol):
     slope: float | None
     """The activation behind it: None for none, 0 for a ReLU, else the slope of a leaky one below zero."""
+    by_rows: bool
+    """Whether it can go by rows."""
 
     def whole(self, x: Tensor) -> Tensor:
         """The output with its activation, differentiable."""
         ...
 
-    def rows(self, height: int, width: int) -> Rows | None:
-        """For one picture [1, C, height, width] of input; None if it cannot go by rows."""
+    def rows(self, height: int, width: int) -> Rows:
+        """For one picture [1, C, height, width] of input."""
         ...
 
     def size(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
@@ -59,20 +76,71 @@ class Layer(Protocol):
 
 def run(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """x [B, C, H, W] through all layers."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or _needs_gradient(layers, x):
+    worth = _worth_rows(layers, x)
+    if worth is None:
         return _whole(layers, x)
-    numbers, band = _numbers(layers, x), CORE * max(2, torch.get_num_threads())
-    if len(x) * numbers < 2 * band:
-        return _whole(layers, x)
+    several, step = worth
     if len(x) == 1:
-        out = _by_rows(layers, x, max(8, x.shape[2] * band // numbers))
-        return _whole(layers, x) if out is None else out
-    several, out = max(1, band // numbers), None
+        out, done = None, 0
+        for rows in _bands(layers, x, step):
+            out = _empty(rows, _size(layers, x)) if out is None else out
+            _activate(rows, layers[-1].slope, out[:, :, done : done + rows.shape[2]])
+            done += rows.shape[2]
+        return out
+    out = None
     for i in range(0, len(x), several):
         part = run([layer.sample(slice(i, i + several)) for layer in layers], x[i : i + several])
         out = _empty(part, (len(x), *part.shape[1:])) if out is None else out
         out[i : i + several] = part
     return out
+
+
+class Pending:
+    """Features that exist only in bands, made anew whenever they are read.
+
+    Where few products make many numbers, as in relu1_1, that is cheaper than writing them to memory, and needs none.
+    """
+
+    def __init__(self, layers: Sequence[Layer], x: Tensor) -> None:
+        self.layers, self.x = list(layers), x
+
+    def then(self, layers: Sequence[Layer]) -> Tensor:
+        """What more layers make of them."""
+        return run([*self.layers, *layers], self.x)
+
+
+Features = Tensor | Pending
+
+
+def pending(layers: Sequence[Layer], x: Tensor) -> Features:
+    """x [B, C, H, W] through all layers, pending where it would go by rows: for layers that cost little."""
+    return Pending(layers, x) if len(x) == 1 and _worth_rows(layers, x) is not None else run(layers, x)
+
+
+def read(features: Features) -> Tensor:
+    """All of them, [B, C, H, W]."""
+    return run(features.layers, features.x) if isinstance(features, Pending) else features
+
+
+def moments_of(features: Features) -> Moments:
+    """Moments of features; of pending ones those of all bands together, exactly."""
+    if not isinstance(features, Pending):
+        return moments(features)
+    layers, x = features.layers, features.x
+    worth = _worth_rows(layers, x)
+    if worth is None:  # torch may have got more threads since, whose bands are larger
+        return moments(_whole(layers, x))
+    return sum(moments(_activate_(rows, layers[-1].slope)) for rows in _bands(layers, x, worth[1]))
+
+
+def _worth_rows(layers: Sequence[Layer], x: Tensor) -> tuple[int, int] | None:
+    """How many pictures, and how many rows of x, make a band; None where x goes through the layers whole."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or _needs_gradient(layers, x):
+        return None
+    numbers, band = _numbers(layers, x), CORE * max(2, torch.get_num_threads())
+    if len(x) * numbers < 2 * band or not all(layer.by_rows for layer in layers):
+        return None
+    return max(1, band // numbers), max(8, x.shape[2] * band // numbers)
 
 
 def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
@@ -81,15 +149,12 @@ def _whole(layers: Sequence[Layer], x: Tensor) -> Tensor:
     return x
 
 
-def _by_rows(layers: Sequence[Layer], x: Tensor, step: int) -> Tensor | None:
-    """step rows of x at a time; None if a layer cannot."""
-    size, chain = tuple(x.shape[1:]), []
+def _bands(layers: Sequence[Layer], x: Tensor, step: int) -> Iterator[Tensor]:
+    """Of step rows of x [1, C, H, W] each, through all layers but the last one's activation."""
+    chain, size = [], tuple(x.shape[1:])
     for layer in layers:
         chain.append(layer.rows(*size[1:]))
         size = layer.size(*size)
-    if any(push is None for push in chain):
-        return None
-    out, done = None, 0
     for at in range(0, x.shape[2], step):
         rows, slope = x[:, :, at : at + step], None
         for layer, push in zip(layers, chain, strict=True):
@@ -98,11 +163,14 @@ def _by_rows(layers: Sequence[Layer], x: Tensor, step: int) -> Tensor | None:
                 break
             slope = layer.slope
         else:
-            if out is None:
-                out = _empty(rows, (1, *size))
-            _activate(rows, slope, out[:, :, done : done + rows.shape[2]])
-            done += rows.shape[2]
-    return out
+            yield rows
+
+
+def _size(layers: Sequence[Layer], x: Tensor) -> tuple[int, ...]:
+    size = tuple(x.shape[1:])
+    for layer in layers:
+        size = layer.size(*size)
+    return (len(x), *size)
 
 
 def _needs_gradient(layers: Sequence[Layer], x: Tensor) -> bool:
@@ -138,9 +206,7 @@ class _Same:
     """What most layers are like: one output pixel an input pixel, nothing that differs by sample."""
 
     slope: float | None = None
-
-    def rows(self, height: int, width: int) -> Rows | None:
-        return None
+    by_rows = True
 
     def size(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return channels, height, width
@@ -173,6 +239,7 @@ class Mapped(_Same):
     """A map of features for which there is no convolution to fold it into."""
 
     affine: Affine | Regional
+    by_rows = False
 
     def whole(self, x: Tensor) -> Tensor:
         maps, mask = self.affine if isinstance(self.affine, Regional) else (self.affine, None)
@@ -196,9 +263,11 @@ class Conv(_Same):
     def whole(self, x: Tensor) -> Tensor:
         return _activate_(conv_after(x, self.conv, self.affine), self.slope)
 
-    def rows(self, height: int, width: int) -> Rows | None:
-        if isinstance(self.affine, Regional):
-            return None
+    @property
+    def by_rows(self) -> bool:
+        return not isinstance(self.affine, Regional)
+
+    def rows(self, height: int, width: int) -> Rows:
         weight, bias = self.conv.weight, self.conv.bias
         if self.affine is not None:
             weight, bias = (t.squeeze(0).to(weight.dtype) for t in fold(weight, bias, self.affine))
@@ -244,6 +313,7 @@ class Upsample(_Same):
 
     how: str
     phases: nn.Conv2d | None = None
+    by_rows = False
 
     def whole(self, x: Tensor) -> Tensor:
         if self.phases is not None:

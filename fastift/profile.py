@@ -193,9 +193,9 @@ def _watched(stylizer: Stylizer, meter: _Meter) -> Stylizer:
                 return
             yield tap
 
-    def tap(n: int, image: Tensor) -> Tensor:
+    def tap(n: int, image: Tensor, transform: Callable | None = None) -> Tensor:
         with meter.during("encode"):
-            return model.encoder.tap(n, image)
+            return model.encoder.tap(n, image, _outside(meter, transform))
 
     def decoding(decoder: Callable) -> Callable:
         def decode(x: Tensor, affine=None, details=None, transform=None, level=None) -> Tensor:
@@ -205,12 +205,14 @@ def _watched(stylizer: Stylizer, meter: _Meter) -> Stylizer:
 
         return decode
 
+    fast = {"tap": tap, "finest": model.encoder.finest} if hasattr(model.encoder, "tap") else {}
     watched = copy.copy(stylizer)
     watched.__dict__["fingerprint"] = fingerprint
     watched.model = SimpleNamespace(
         levels=model.levels,
         multiple=model.multiple,
-        encoder=SimpleNamespace(walk=walk, **({"tap": tap} if hasattr(model.encoder, "tap") else {})),
+        takes_pending=getattr(model, "takes_pending", False),
+        encoder=SimpleNamespace(walk=walk, **fast),
         decoders={n: decoding(d) for n, d in model.decoders.items()},
         single_pass=None if model.single_pass is None else decoding(model.single_pass),
     )
