@@ -17,8 +17,7 @@ __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderProtocol"]
 class AutoencoderProtocol(Protocol):
     """What the engine asks of a network. Any nn.Module with these members can stand in for `Autoencoder`.
 
-    ``encoder.walk(image, level, transform)`` yields reluN_1 for N = 1 .. level, see `Encoder.walk`; ``encoder.tap(N, image)``,
-    if there is one, is taken where that level alone is needed;
+    ``encoder.walk(image, level, transform)`` yields reluN_1 for N = 1 .. level, see `Encoder.walk`;
     ``decoders[str(N)](features, affine)`` returns an image; ``single_pass`` is None or a decoder from the deepest level with
     ``details``, ``transform`` and ``level`` arguments, see `Decoder.forward`. ``multiple`` is what height and width are padded
     to. All padding inside must be by reflection, or folded maps are wrong at the border.
@@ -89,8 +88,8 @@ class Autoencoder(nn.Module):
 
     @property
     def takes_pending(self) -> bool:
-        """Whether the cascade's decoders take features that are pending, see `fastift.layers`."""
-        return all(isinstance(d, Decoder) for d in self.decoders.values())
+        """Whether encoder and decoders know features that are pending, see `fastift.layers`."""
+        return isinstance(self.encoder, Encoder) and all(isinstance(d, Decoder) for d in self.decoders.values())
 
     def encode(self, image: Tensor, level: int | None = None) -> list[Tensor]:
         return self.encoder(image, level)

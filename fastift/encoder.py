@@ -64,17 +64,14 @@ class Encoder(nn.Module):
 
     def tap(self, n: int, image: Tensor, transform: Callable[[int, Features], Mapping] | None = None) -> Tensor:
         """reluN_1 alone. transform is that of `walk`; the features of level 1 may come to it pending."""
-        chain, x = [], image
+        chain, x, affine = self.layers(1), image, None
         for k in range(1, n):
-            if transform is None:
-                chain += self.layers(k)
-                continue
-            features = self.finest(image) if k == 1 else run(chain, x)
-            affine = transform(k, features)
-            chain, x = ([], features) if isinstance(features, Tensor) else (features.layers, image)
+            if transform is not None:
+                features = self.finest(image) if k == 1 else run(chain, x)
+                affine = transform(k, features)
+                if isinstance(features, Tensor):
+                    chain, x = [], features
             chain = [*chain, *self.layers(k + 1, affine)]
-        if transform is None or n == 1:
-            chain += self.layers(n)
         return run(chain, x)
 
     def finest(self, image: Tensor) -> Features:

@@ -14,7 +14,7 @@ from .detail import Detail, detail
 from .errors import InvalidInputError
 from .layers import Features
 
-__all__ = ["FLOWS", "decoder_of", "restyle", "tap", "visit"]
+__all__ = ["FLOWS", "decoder_of", "restyle", "takes_pending", "tap", "visit"]
 
 Solve = Callable[[int, Features], Affine | Regional | None]
 """(level, features) -> the map of these features, None where nothing is to be done."""
@@ -28,9 +28,14 @@ class Flow(Protocol):
         ...
 
 
+def takes_pending(model: AutoencoderProtocol) -> bool:
+    """Whether it is, or behaves as, an `Autoencoder` of our own parts."""
+    return getattr(model, "takes_pending", False)
+
+
 def tap(model: AutoencoderProtocol, x: Tensor, n: int, transform: Solve | None = None) -> Tensor:
     """reluN_1 of a picture."""
-    if hasattr(model.encoder, "tap"):
+    if takes_pending(model):
         return model.encoder.tap(n, x, transform)
     taps = model.encoder.walk(x, n, transform)
     for _ in range(n - 1):
@@ -40,7 +45,7 @@ def tap(model: AutoencoderProtocol, x: Tensor, n: int, transform: Solve | None =
 
 def visit(model: AutoencoderProtocol, x: Tensor, see: Callable[[int, Features], None]) -> None:
     """see(n, reluN_1) for every level, fine to coarse."""
-    if hasattr(model.encoder, "tap"):
+    if takes_pending(model):
         see(model.levels, model.encoder.tap(model.levels, x, see))
         return
     taps = model.encoder.walk(x, model.levels)
@@ -50,7 +55,7 @@ def visit(model: AutoencoderProtocol, x: Tensor, see: Callable[[int, Features], 
 
 def seen(model: AutoencoderProtocol, x: Tensor, n: int) -> Features:
     """The same for the cascade, whose decoders may take features that are pending."""
-    return model.encoder.finest(x) if n == 1 and getattr(model, "takes_pending", False) else tap(model, x, n)
+    return model.encoder.finest(x) if n == 1 and takes_pending(model) else tap(model, x, n)
 
 
 def decoder_of(model: AutoencoderProtocol, n: int) -> Callable[..., Tensor]:
@@ -71,6 +76,7 @@ def cascade(
         else:
             features = seen(model, x.clamp(0, 1) if i else x, n)
         x = decode(features, solve(n, features))
+        del features  # before the next ones are there
     return x
 
 

@@ -9,11 +9,23 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from fastift import Affine, Autoencoder, AutoencoderConfig, Stylizer, layers
+from fastift import Affine, Autoencoder, AutoencoderConfig, Moments, Stylizer, layers, moments
 from fastift.affine import Regional
 from fastift.convolution import Conv3x3
 from fastift.encoder import Encoder, Plan
-from fastift.layers import Conv, ConvUpsampled, Mapped, Pointwise, Pool, Upsample, run
+from fastift.layers import (
+    Conv,
+    ConvUpsampled,
+    Features,
+    Mapped,
+    Pending,
+    Pointwise,
+    Pool,
+    Upsample,
+    moments_of,
+    read,
+    run,
+)
 
 
 def relative(got: Tensor, want: Tensor) -> float:
@@ -163,3 +175,69 @@ def test_vgg_like_networks_go_by_rows_too(by_rows: list[int]) -> None:
     assert len(by_rows) == 2
     assert relative(model.encoder.tap(4, x), model.encoder(x)[-1]) < 1e-5
     assert got.shape == x.shape
+
+
+@pytest.fixture
+def slim() -> Autoencoder:
+    return Stylizer(device="cpu").model
+
+
+def test_pending_features_are_those_that_are_kept(by_rows: list[int], monkeypatch, slim: Autoencoder) -> None:
+    x = torch.rand(1, 3, 56, 40)
+    pending = slim.encoder.finest(x)
+    assert isinstance(pending, Pending)
+    features = read(pending)
+    assert relative(features, slim.encoder(x, 1)[0]) < 1e-6
+    want = moments(features)
+    for got in (moments_of(pending), moments_of(features)):
+        assert all(relative(a, b) < 1e-6 for a, b in zip(got, want, strict=True))
+    assert relative(slim.decoders["1"](pending), slim.decoders["1"](features)) < 1e-5
+    assert relative(slim.single_pass(pending, level=1), slim.single_pass(features, level=1)) < 1e-5
+    by_rows.clear()
+    monkeypatch.setattr(layers, "CORE", 2**40)  # as if torch had got more threads since
+    assert all(relative(a, b) < 1e-6 for a, b in zip(moments_of(pending), want, strict=True))
+    assert not by_rows
+    assert isinstance(slim.encoder.finest(x), Tensor)
+
+
+def test_a_tap_is_what_walking_there_gives(by_rows: list[int], slim: Autoencoder) -> None:
+    x = torch.rand(1, 3, 64, 48)
+    told: dict[int, list[Moments]] = {}
+
+    def transform(n: int, features: Features) -> Affine:
+        told.setdefault(n, []).append(moments_of(features))
+        turned = torch.eye(slim.config.widths[n - 1]).roll(1, 0)[None]
+        return Affine(turned, torch.full((1, len(turned[0])), 0.1))
+
+    for n in (1, 2, 3, 4):
+        assert relative(slim.encoder.tap(n, x), list(slim.encoder.walk(x, n))[-1]) < 1e-5
+        by_walking = list(slim.encoder.walk(x, n, transform))[-1]
+        assert relative(slim.encoder.tap(n, x, transform), by_walking) < 1e-5
+    assert sorted(told) == [1, 2, 3]
+    for seen in told.values():
+        assert all(relative(m.gram, seen[0].gram) < 1e-4 for m in seen)
+
+
+def test_regions_on_pending_features(by_rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    stylizer = Stylizer(device="cpu")
+    x, labels = torch.rand(1, 3, 64, 48), torch.zeros(64, 48, dtype=torch.int64)
+    labels[:, 24:] = 1
+    styles = {label: stylizer.style(torch.rand(1, 3, 64, 64) ** (1 + label)) for label in (0, 1)}
+    with torch.inference_mode():
+        got = stylizer(x, styles, mask=labels)
+        assert by_rows
+        monkeypatch.setattr(layers, "CORE", 2**40)
+        assert (got - stylizer(x, styles, mask=labels)).abs().max() < 1e-3
+
+
+def test_other_networks_get_tensors(by_rows: list[int], slim: Autoencoder) -> None:
+    class Own(nn.Module):
+        def forward(self, features: Tensor, affine: Affine | None = None) -> Tensor:
+            assert isinstance(features, Tensor)
+            return slim.decoders["1"](features, affine)
+
+    model = Stylizer(device="cpu").model
+    want = Stylizer(model)(torch.rand(1, 3, 64, 48), torch.rand(1, 3, 32, 32), levels=(1,))
+    model.decoders["1"] = Own()
+    got = Stylizer(model)(torch.rand(1, 3, 64, 48), torch.rand(1, 3, 32, 32), levels=(1,))
+    assert got.shape == want.shape
