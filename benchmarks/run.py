@@ -1,4 +1,5 @@
-"""Runs the benchmarks and prints a table of seconds by size; writes JSON and a plot. Other arguments go to pytest.
+"""Runs the benchmarks and prints a table of seconds by size; writes all of pytest-benchmark's JSON, a summary without what it
+knows of this machine, and a plot. Other arguments go to pytest.
 
 python benchmarks/run.py OUT_FOLDER [--sizes 256,512] [-k transform]
 """
@@ -29,6 +30,7 @@ def main() -> None:
     if not file.is_file():
         sys.exit(code or 1)
     found = json.loads(file.read_text())["benchmarks"]
+    (folder / "summary.json").write_text(summary(found))
     for group in dict.fromkeys(b["group"] for b in found):
         rows = [b for b in found if b["group"] == group]
         sizes = sorted({b["extra_info"]["size"] for b in rows})
@@ -50,6 +52,19 @@ def main() -> None:
         figure.tight_layout()
         figure.savefig(folder / f"{group.split(',')[0].replace(' ', '_')}.png", dpi=120)
     sys.exit(code)
+
+
+def summary(found: list[dict]) -> str:
+    """What was run on what, and a line for each benchmark: group, system, size, median seconds and the quartiles' distance."""
+    info = {k: v for k, v in found[0]["extra_info"].items() if k not in ("system", "size")}
+    rows = [
+        json.dumps(
+            [b["group"], b["extra_info"]["system"], b["extra_info"]["size"]]
+            + [float(f"{b['stats'][k]:.4g}") for k in ("median", "iqr")]
+        )
+        for b in found
+    ]
+    return json.dumps({"info": info}, indent=1)[:-2] + ',\n "rows": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
 
 
 if __name__ == "__main__":

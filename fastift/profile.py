@@ -23,6 +23,10 @@ from .style import Style
 __all__ = ["Machine", "Row", "measure", "median_seconds", "profile", "table"]
 
 
+CACHED = 2**24
+"""Bytes below which a tensor may still be in a cache, so that reading it need not cost anything."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What it can do at best: products in float operations a second, copies in bytes a second (read and written)."""
@@ -32,13 +36,18 @@ class Machine:
 
     @classmethod
     def measured(cls, device: torch.device, dtype: torch.dtype) -> Machine:
-        n = 1024 if device.type == "cpu" else 8192
+        n = 2048 if device.type == "cpu" else 8192
         a = torch.rand(n, n, device=device, dtype=dtype)
         long = torch.rand(2**26 if device.type == "cpu" else 2**29, device=device)
         target = torch.empty_like(long)
-        products = min(_timed(lambda: a @ a, device, 5))
-        copies = min(_timed(lambda: target.copy_(long), device, 5))
-        return cls(2 * n**3 / products, 2 * long.nbytes / copies)
+        # torch multiplies and convolves with different libraries, and either may be the faster one
+        c, side = 256, 64
+        x = torch.rand(1, c, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        w = torch.rand(c, c, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        convolved = 2 * c * c * 9 * (side - 2) ** 2 / min(_timed(lambda: torch.nn.functional.conv2d(x, w), device, 15))
+        multiplied = 2 * n**3 / min(_timed(lambda: a @ a, device, 15))
+        copies = min(_timed(lambda: target.copy_(long), device, 15))
+        return cls(max(multiplied, convolved), 2 * long.nbytes / copies)
 
 
 @dataclass
@@ -153,7 +162,8 @@ class _Meter(TorchDispatchMode):
         kind = _kind(func, tensors)
         stage = "transform" if self.stage == "rest" and kind in ("Gram", "map") else self.stage
         row = self.rows.setdefault((stage, kind), Row(stage, kind))
-        traffic = sum(n for n in {id(t): t.nbytes for t in tensors}.values()) / self.machine.bandwidth
+        large = {id(t): t.nbytes for t in tensors if t.nbytes >= CACHED}
+        traffic = sum(large.values()) / self.machine.bandwidth
         row.calls += 1
         row.seconds += seconds
         row.floor += max(_flops(func, args, kwargs or {}, out) / self.machine.flops, traffic)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as nnf
 from click.testing import CliRunner
 
+import fastift.profile
 from fastift import Stylizer
 from fastift.art import draw_content, draw_styles
 from fastift.cli import main
@@ -44,7 +45,8 @@ def test_products_are_counted_once() -> None:
     assert metered(lambda: ift_solve(gram, gram, 1e-3, torch.ones(1), 10, 2)) == {"map": 3 * 6**3 * 20}
 
 
-def test_copies_are_floored_by_bandwidth() -> None:
+def test_copies_are_floored_by_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastift.profile, "CACHED", 1)
     meter = _Meter(Machine(float("inf"), 1.0), CPU)
     x = torch.rand(1, 6, 32, 32)
     with torch.no_grad(), meter:
