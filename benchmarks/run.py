@@ -37,7 +37,8 @@ def main() -> None:
         info = rows[0]["extra_info"]
         print(f"\n{group}: median seconds on {info['device']}, {info['threads']} threads, torch {info['torch']}")
         print(f"  {'':<30}" + "".join(f"{size:>10}" for size in sizes))
-        figure, axes = plt.subplots(figsize=(7, 5))
+        figure, axes = plt.subplots(figsize=(10, 5))
+        axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
         for system in dict.fromkeys(b["extra_info"]["system"] for b in rows):
             median = {
                 b["extra_info"]["size"]: b["stats"]["median"] for b in rows if b["extra_info"]["system"] == system
@@ -47,7 +48,8 @@ def main() -> None:
             axes.plot(list(median), list(median.values()), "o-", label=system, markersize=4)
         axes.set(xscale="log", yscale="log", xlabel="pixels a side", ylabel="seconds", title=group)
         axes.set_xticks(sizes, [str(s) for s in sizes])
-        axes.legend(fontsize=7)
+        axes.minorticks_off()
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
         axes.grid(alpha=0.3, which="both")
         figure.tight_layout()
         figure.savefig(folder / f"{group.split(',')[0].replace(' ', '_')}.png", dpi=120)

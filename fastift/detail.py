@@ -26,7 +26,8 @@ class Detail(NamedTuple):
 
 def detail(tap: Tensor) -> Detail:
     """What pooling loses of an encoder's tap [B, C, H, W], H and W even."""
-    return Detail(lost_by_pooling(tap), next_octave(tap))
+    coarse = nnf.avg_pool2d(tap, 2)
+    return Detail(tap - enlarged(coarse, tap), next_octave(coarse))
 
 
 def with_detail(features: Tensor, detail: Detail) -> Tensor:
@@ -35,18 +36,19 @@ def with_detail(features: Tensor, detail: Detail) -> Tensor:
     Instance-normalised: the contrast comes from the features as they are now (restyled, say), the edges and how sharp they are
     from the content. Features that equal the content's tap in all octaves but the finest become that tap.
     """
+    coarse = nnf.avg_pool2d(features, 2)
     floor = torch.finfo(torch.float32).tiny
-    gain = (next_octave(features) / detail.next.clamp_min(floor)).clamp_max(MOST_GAIN)
-    return features - lost_by_pooling(features) + gain.to(features.dtype) * detail.finest
+    gain = (next_octave(coarse) / detail.next.clamp_min(floor)).clamp_max(MOST_GAIN)
+    return torch.addcmul(enlarged(coarse, features), gain.to(features.dtype), detail.finest)
 
 
-def next_octave(x: Tensor) -> Tensor:
-    """Root mean square of the octave below the finest, float32 or better [B, C, 1, 1]."""
-    lost = lost_by_pooling(nnf.avg_pool2d(x, 2))
+def next_octave(coarse: Tensor) -> Tensor:
+    """Root mean square of what a further pooling of features that were pooled once would lose, float32 or better [B, C, 1, 1]."""
+    lost = coarse - enlarged(nnf.avg_pool2d(coarse, 2), coarse)
     lost = lost.float() if lost.dtype in (torch.float16, torch.bfloat16) else lost
     return lost.square().mean((2, 3), keepdim=True).clamp_min(TINY).sqrt()
 
 
-def lost_by_pooling(x: Tensor) -> Tensor:
-    coarse = nnf.avg_pool2d(x, 2)
-    return x - nnf.interpolate(coarse, size=x.shape[2:], mode="bilinear", align_corners=False)
+def enlarged(coarse: Tensor, like: Tensor) -> Tensor:
+    """To the height and width of like, which may be odd."""
+    return nnf.interpolate(coarse, size=like.shape[2:], mode="bilinear", align_corners=False)
