@@ -30,7 +30,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture
 def timed(benchmark, device: torch.device) -> Callable:
-    """Times call(): the device is waited for inside, the first call is not counted, the result comes back to be checked."""
+    """Times call(): the device is waited for inside, the first two calls are not counted, the result comes back to be checked."""
 
     def run(call: Callable, *, rounds: int = 5, **notes):
         def waited():
@@ -46,7 +46,7 @@ def timed(benchmark, device: torch.device) -> Callable:
             backends=[b.name for b in fastift.backends() if b.refusal is None],
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), **notes,
         )  # fmt: skip
-        return benchmark.pedantic(waited, rounds=rounds, iterations=1, warmup_rounds=1)
+        return benchmark.pedantic(waited, rounds=rounds, iterations=1, warmup_rounds=2)
 
     return run
 
